@@ -1,0 +1,1 @@
+"""Levada: a machine-learning pipeline described as Kubernetes custom resources."""
