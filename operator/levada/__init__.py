@@ -1,1 +1,3 @@
-"""Levada: a machine-learning pipeline described as Kubernetes custom resources."""
+"""Levada: a machine-learning pipeline described by Kubernetes resources."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,221 @@
+"""What all six kinds share: strict camelCase models, metadata, references, unions and rules checked twice.
+
+A rule is written once as CEL for the API server and once as Python for the local engine and `levada validate`; a test
+against a real API server holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+DURATION_PATTERN = r"^([0-9]+(ms|s|m|h|d))+$"
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> timedelta:
+    """`1h30m`, `20ms`, `2d` as a timedelta."""
+    return timedelta(
+        seconds=sum(
+            int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text)
+        )
+    )
+
+
+def _check_duration(text: str) -> str:
+    if not re.match(DURATION_PATTERN, text):
+        raise ValueError(
+            f"'{text}' is not a duration; write for example 90s, 20ms or 1h30m"
+        )
+    return text
+
+
+Duration = Annotated[
+    str,
+    AfterValidator(_check_duration),
+    Field(json_schema_extra={"pattern": DURATION_PATTERN}),
+    StringConstraints(max_length=32),
+]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+"""A DNS label, as the names of resources that Levada refers to."""
+ColumnName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)
+]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Subject = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_$*>-]+(\.[A-Za-z0-9_$*>-]+)*$", max_length=256
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule on a model: CEL (on `self`) for the API server, the same in Python for everyone else."""
+
+    cel: str
+    message: str
+    check: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Union:
+    """A union: the field `discriminator` names which one of the sibling blocks `members` is given.
+
+    `members` maps each value of the discriminator to the name of its block, or to None where the value needs none.
+    Names are those of Python fields.
+    """
+
+    discriminator: str
+    members: dict[str, str | None]
+
+
+class Model(BaseModel):
+    """A strict, immutable model with camelCase names in YAML and JSON.
+
+    Class variables: `union` and `rules` are checked here and turned into CEL by the CRD generator.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        use_enum_values=False,
+    )
+    union: ClassVar[Union | None] = None
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _check_union_and_rules(self) -> Self:
+        if self.union is not None:
+            chosen = getattr(self, self.union.discriminator)
+            for value, field in self.union.members.items():
+                if field is None:
+                    continue
+                block, given = (
+                    to_camel(field.rstrip("_")),
+                    getattr(self, field) is not None,
+                )
+                if value == chosen and not given:
+                    raise ValueError(
+                        f"{self.union.discriminator} is '{chosen}', so the block '{block}' is needed"
+                    )
+                if (
+                    value != chosen
+                    and given
+                    and self.union.members.get(chosen) != field
+                ):
+                    raise ValueError(
+                        f"{self.union.discriminator} is '{chosen}', so the block '{block}' must not be given"
+                    )
+        for rule in self.rules:
+            if not rule.check(self):
+                raise ValueError(rule.message)
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """The model as plain JSON data with its YAML names, without what is unset or None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class SecretRef(Model):
+    """Secrets by reference only: a Secret of the same namespace, or locally a file or environment variables."""
+
+    name: Name = Field(
+        description="Name of the Secret (locally: `LEVADA_SECRET_<NAME>_<KEY>` in the environment)."
+    )
+
+
+class Credentials(Model):
+    """Where the credentials of a source lie."""
+
+    secret_ref: SecretRef = Field(
+        description="Secret with keys as the source needs them: accessKey, secretKey; username, password; token."
+    )
+
+
+class Schedule(Model):
+    """When to run, as a CronJob has it."""
+
+    cron: Text = Field(
+        description="Cron expression with five fields, or @hourly, @daily, @weekly, @monthly."
+    )
+    time_zone: Text = Field(
+        default="Etc/UTC", description="IANA time zone in which the expression is read."
+    )
+    concurrency_policy: Literal["Allow", "Forbid", "Replace"] = Field(
+        default="Forbid", description="What happens when the last execution still runs."
+    )
+    starting_deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=604800,
+        description="How late an execution may start; missed ones are skipped.",
+    )
+
+
+class Trigger(Model):
+    """A NATS subject whose messages start an execution."""
+
+    subject: Subject = Field(description="NATS subject; `*` and `>` as in NATS.")
+
+
+class Resources(Model):
+    """Resource requests and limits of a step's container, in Kubernetes' quantities."""
+
+    requests: dict[str, str] = Field(
+        default_factory=dict, max_length=16, description="Requests, e.g. cpu: 500m."
+    )
+    limits: dict[str, str] = Field(
+        default_factory=dict, max_length=16, description="Limits, e.g. memory: 2Gi."
+    )
+
+
+class RunPolicy(Model):
+    """How the steps of a resource are run."""
+
+    retries: int = Field(
+        default=3, ge=0, le=20, description="How often a failed part is tried again."
+    )
+    deadline: Duration | None = Field(
+        default=None, description="How long one execution may take."
+    )
+    resources: Resources | None = Field(
+        default=None, description="Resources of the step's container."
+    )
+    pod_template: dict[str, Any] | None = Field(
+        default=None,
+        description="Merged into the pod template of the step's Job (ignored by no engine: refused locally).",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' ObjectMeta that Levada uses; unknown fields are kept out of its way."""
+
+    model_config = ConfigDict(
+        extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True
+    )
+    name: Name
+    namespace: Name = "default"
+    uid: str = ""
+    generation: int = 1
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,69 @@
+"""What the statuses of all kinds share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from levada.resources.base import Model, Name
+from levada.resources.conditions import Condition
+
+Warning = Annotated[str, Field(max_length=1024)]
+
+
+class Status(Model):
+    """Common part of every status; -1 means that nothing has looked at the resource yet."""
+
+    observed_generation: int = Field(
+        default=-1, description="Generation of the spec that the status speaks of."
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Ready, Reconciling, Stalled; Complete and Failed where something ends.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    warnings: list[Warning] = Field(
+        default_factory=list, max_length=32, description="What a person should look at."
+    )
+
+
+class Stored(Model):
+    """Something kept in the stores: its id, and where it lies."""
+
+    id: Name = Field(description="Its id, by which everything is traced.")
+    uri: str = Field(
+        max_length=2048,
+        description="Where its manifest's folder lies (s3://bucket/prefix/).",
+    )
+    digest: str = Field(max_length=80, description="Digest of its manifest.")
+
+
+class Progress(Model):
+    """How far a step has come."""
+
+    step: str = Field(max_length=32, description="Which step.")
+    done: int = Field(ge=0, description="Units done.")
+    total: int | None = Field(default=None, ge=0, description="Units in all, if known.")
+    unit: str = Field(default="rows", max_length=16, description="What is counted.")
+
+
+class Execution(Model):
+    """One run of something that may run many times; its id is derived from its inputs."""
+
+    id: Name = Field(description="Id of the execution.")
+    trigger: str = Field(
+        default="initial", max_length=512, description="What started it."
+    )
+    state: Literal["Running", "Succeeded", "Failed"] = Field(
+        description="How it stands."
+    )
+    started_at: datetime = Field(description="When it was first planned.")
+    finished_at: datetime | None = Field(default=None, description="When it ended.")
+    progress: Progress | None = Field(default=None, description="How far it is.")
+    message: str = Field(default="", max_length=32768, description="Why it failed.")

@@ -1,0 +1,55 @@
+"""Configuration in one place: the environment. Secrets come in as environment variables or mounted files only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of steps, scorers, the operator and the local engine; each is `LEVADA_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LEVADA_", secrets_dir=None, extra="ignore", frozen=True
+    )
+
+    objects_endpoint: str = Field(
+        default="", description="S3 endpoint; empty: the SDK's default for the region."
+    )
+    objects_bucket: str = Field(
+        default="levada", description="Bucket of everything that Levada keeps."
+    )
+    objects_region: str = Field(default="us-east-1", description="S3 region.")
+    objects_access_key: str = Field(default="", description="S3 access key.")
+    objects_secret_key: SecretStr = Field(
+        default=SecretStr(""), description="S3 secret key."
+    )
+    postgres_dsn: SecretStr = Field(
+        default=SecretStr(""),
+        description="Catalogue: postgresql://user:password@host/db.",
+    )
+    nats_url: str = Field(default="", description="Bus: nats://host:4222.")
+    nats_user: str = Field(default="", description="NATS user.")
+    nats_password: SecretStr = Field(
+        default=SecretStr(""), description="NATS password."
+    )
+    allow_file_sources: bool = Field(
+        default=False,
+        description="Whether file:// sources are read (local engine only).",
+    )
+    scratch: Path | None = Field(
+        default=None, description="Folder for temporary files; the system's if absent."
+    )
+    memory_limit_bytes: int | None = Field(
+        default=None, description="Memory that a step may use; the cgroup's if absent."
+    )
+    progress: Path | None = Field(
+        default=None, description="File to which a step appends its progress."
+    )
+    termination_log: Path = Field(
+        default=Path("/dev/termination-log"),
+        description="Where a step leaves its Termination.",
+    )
+    log_level: str = Field(default="info", description="debug, info, warning, error.")

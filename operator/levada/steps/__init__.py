@@ -1,0 +1,1 @@
+"""Steps: small programs that read immutable inputs and write immutable outputs, the same under both engines."""

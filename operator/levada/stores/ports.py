@@ -1,0 +1,226 @@
+"""The stores as Levada's own code sees them: verbs of the domain, documented errors, no client library's types.
+
+Adapters: objects.py (S3 through obstore), postgres/ (psycopg), nats.py (nats-py). Each port has one contract suite
+that runs against the real server. Every adapter turns its client's connection errors into StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from levada.artifacts import (
+    BatchManifest,
+    EvaluationManifest,
+    FeatureManifest,
+    ModelManifest,
+    ScoresManifest,
+    SplitManifest,
+)
+from levada.events import Event
+from levada.resources import Ref
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ObjectNotFound(LookupError):
+    """No object has that key."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    key: str
+    bytes: int
+    etag: str
+    modified: datetime
+
+
+class Objects(Protocol):
+    """A bucket. Keys are relative to it; `uri(key)` is how the outside names them."""
+
+    def uri(self, key: str) -> str:
+        """`s3://bucket/key`."""
+
+    def key(self, uri: str) -> str:
+        """The key of a URI of this bucket; raises ValueError if it is of another."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole (visible at once or not at all), replacing what was there."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless one is there; whether it was written. Of two writers exactly one gets True."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write an object from a local file, streaming (multipart where large)."""
+
+    def writer(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A writable stream; the object appears when the block ends without an error, and not otherwise."""
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes; raises ObjectNotFound."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Copy an object to a local file, streaming; raises ObjectNotFound, and then leaves no file."""
+
+    def reader(self, key: str) -> BinaryIO:
+        """A readable, seekable stream that fetches ranges; raises ObjectNotFound."""
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and etag, or None."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects below a prefix, in the order of their keys."""
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Delete everything below a prefix; how many objects there were."""
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """An online score; its id is `<source>:<seq>`."""
+
+    source: str  # id of the scorer's process
+    seq: int
+    deployment: str
+    namespace: str
+    version: int
+    candidate: str
+    scored_at: datetime
+    value: float | None  # probability of the last class, prediction, or distance
+    label: str | None  # class or cluster
+    request: bytes | None  # the row's request columns as JSON
+
+
+@dataclass(frozen=True)
+class LineageNode:
+    """Something in the history of a score: its id, what it is, and what it was made from."""
+
+    id: str
+    type: str  # score, scores, candidate, evaluation, split, features, batch, source
+    name: str
+    created_at: datetime | None
+    parents: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Catalogue(Protocol):
+    """What exists and where it came from. Every `commit_…` writes the row, its lineage and its event in one
+    transaction, and does nothing at all if the row is there already (returns False then)."""
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; the names of the migrations that were applied. Safe when called by many at once."""
+
+    def commit_batch(
+        self, manifest: BatchManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def commit_features(
+        self, manifest: FeatureManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def commit_split(
+        self, manifest: SplitManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def commit_candidate(
+        self, manifest: ModelManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def commit_evaluation(
+        self, manifest: EvaluationManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def commit_scores(
+        self, manifest: ScoresManifest, uri: str, digest: str, event: Event
+    ) -> bool: ...
+
+    def copy_scores(
+        self,
+        manifest: ScoresManifest,
+        part: int,
+        first_row: int,
+        rows: Iterable[pa.RecordBatch],
+    ) -> int:
+        """Bulk-load the score rows of one part, replacing what an earlier attempt left of it (one transaction);
+        how many. Batches have the columns of `stores/postgres/scores.py`: SCHEMA. They are seen by `lineage` and
+        `scores` once the scores are committed."""
+
+    def record_scores(self, rows: Sequence[ScoreRow]) -> None:
+        """Online scores, in bulk; a row that is there already (same source and seq) is left alone."""
+
+    def record_decision(
+        self, ref: Ref, actor: str, action: str, reason: str, message: str, event: Event
+    ) -> bool:
+        """Audit: who decided what and why; the event's id makes it one."""
+
+    def audit(self, ref: Ref | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest decisions, newest first."""
+
+    def lineage(self, id: str) -> list[LineageNode]:
+        """Everything that something was made from, itself first, in one query; empty if the id is unknown.
+
+        The id may be that of a score (`<execution or scorer>:<row>`), of scores, a candidate, an evaluation, a split,
+        a feature set version or a batch."""
+
+    def pending_events(self, limit: int = 1000) -> list[Event]:
+        """Events of the outbox that are not yet published, oldest first."""
+
+    def mark_published(self, ids: Sequence[str]) -> None:
+        """Take events out of the outbox."""
+
+    def forget(self, ref: Ref) -> list[str]:
+        """Delete what a resource produced from the catalogue (scores included); the object prefixes that may go too."""
+
+    def close(self) -> None: ...
+
+
+class Bus(Protocol):
+    """Messages, at least once."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Publish events and wait until the stream has them; a repeated id within its window is dropped there."""
+
+    def subscribe(
+        self, subject: str, durable: str
+    ) -> AsyncIterator[tuple[Event, Callable[[], Any]]]:
+        """Events of a subject as they come, each with its acknowledgement (await it when done with the event)."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class OnlineRow:
+    """A row of a feature set in the online store. `deleted` rows have no values."""
+
+    key: tuple[Any, ...]  # values of the entity's keys
+    timestamp: (
+        int | None
+    )  # microseconds since the epoch, or None where the feature set has no time
+    values: dict[str, Any]
+    deleted: bool = False
+
+
+class OnlineFeatures(Protocol):
+    """The newest rows of feature sets, for scorers to hold in memory. Can be rebuilt from the objects at any time."""
+
+    async def put(
+        self, namespace: str, feature_set: str, version: str, rows: Iterable[OnlineRow]
+    ) -> int:
+        """Replicate rows (a row per key, and time where there is one); how many."""
+
+    async def get(
+        self, namespace: str, feature_set: str, key: tuple[Any, ...]
+    ) -> list[OnlineRow]:
+        """The rows of a key, oldest first."""
+
+    def watch(
+        self, namespace: str, feature_set: str
+    ) -> AsyncIterator[OnlineRow | None]:
+        """Every row there is, then None once, then each row that changes."""
+
+    async def close(self) -> None: ...
