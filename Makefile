@@ -1,0 +1,69 @@
+# Everything runs in .venv, which is made from the hash-pinned constraints/ and needs nothing but python3 (3.11 to 3.13).
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format generate verify bench tools constraints clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
+	@$(BIN)/levada demo
+
+test: lint ## Run every check and every test
+	@$(BIN)/pytest -n $(WORKERS)
+
+lint: .venv/.dev ## Check style, types and the layers between packages
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/lint-imports --no-cache > .venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
+	@$(BIN)/mypy
+
+format: .venv/.dev ## Format the sources
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+generate: .venv/.dev ## Write the files that are made from the sources (CRDs, catalogue of events)
+	@$(BIN)/python -m levada.generate
+
+verify: generate ## Generate anew, and fail if that leaves the tree dirty
+	@changed=$$(git status --porcelain -- crds docs); test -z "$$changed" || { echo "$$changed"; \
+		echo "verify: these generated files differ from what is committed: commit what 'make generate' writes"; exit 1; }
+
+bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/results.md
+	@$(BIN)/python -m benchmarks
+
+tools: .venv/.dev ## Build etcd, kube-apiserver and kubectl into the cache (once)
+	@$(BIN)/python tools/build.py
+
+constraints: .venv/.uv ## Resolve the dependencies of pyproject.toml anew, with hashes and for all Pythons
+	@UV=$(UV) tools/constraints.sh
+
+clean: ## Remove what was made in the checkout (not the cache of built programs)
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+.venv/.uv: constraints/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Levada needs Python 3.11, 3.12 or 3.13: name one with 'make PYTHON=/path/to/python3 …'"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments: install its venv package ('apt-get install python3-venv' on Debian)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints/uv.txt
+	@touch $@
+
+# $(call install,constraints file): what is pinned, then Levada itself, editable.
+install = $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+
+.venv/.demo: .venv/.uv constraints/demo.txt pyproject.toml
+	@echo "Installing the pinned packages into .venv (once)"
+	@$(call install,constraints/demo.txt)
+	@touch $@
+
+.venv/.dev: .venv/.uv constraints/dev.txt pyproject.toml
+	@echo "Installing the pinned packages into .venv (once)"
+	@$(call install,constraints/dev.txt)
+	@touch $@ .venv/.demo
