@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -11,45 +12,39 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Settings of steps, scorers, the operator and the local engine; each is `LEVADA_<NAME>`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LEVADA_", secrets_dir=None, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="LEVADA_", secrets_dir=None, extra="ignore", frozen=True)
 
-    objects_endpoint: str = Field(
-        default="", description="S3 endpoint; empty: the SDK's default for the region."
-    )
-    objects_bucket: str = Field(
-        default="levada", description="Bucket of everything that Levada keeps."
-    )
+    objects_endpoint: str = Field(default="", description="S3 endpoint; empty: the SDK's default for the region.")
+    objects_bucket: str = Field(default="levada", description="Bucket of everything that Levada keeps.")
     objects_region: str = Field(default="us-east-1", description="S3 region.")
     objects_access_key: str = Field(default="", description="S3 access key.")
-    objects_secret_key: SecretStr = Field(
-        default=SecretStr(""), description="S3 secret key."
-    )
+    objects_secret_key: SecretStr = Field(default=SecretStr(""), description="S3 secret key.")
     postgres_dsn: SecretStr = Field(
         default=SecretStr(""),
         description="Catalogue: postgresql://user:password@host/db.",
     )
     nats_url: str = Field(default="", description="Bus: nats://host:4222.")
     nats_user: str = Field(default="", description="NATS user.")
-    nats_password: SecretStr = Field(
-        default=SecretStr(""), description="NATS password."
-    )
+    nats_password: SecretStr = Field(default=SecretStr(""), description="NATS password.")
     allow_file_sources: bool = Field(
         default=False,
         description="Whether file:// sources are read (local engine only).",
     )
-    scratch: Path | None = Field(
-        default=None, description="Folder for temporary files; the system's if absent."
-    )
+    scratch: Path | None = Field(default=None, description="Folder for temporary files; the system's if absent.")
     memory_limit_bytes: int | None = Field(
         default=None, description="Memory that a step may use; the cgroup's if absent."
     )
-    progress: Path | None = Field(
-        default=None, description="File to which a step appends its progress."
-    )
+    progress: Path | None = Field(default=None, description="File to which a step appends its progress.")
     termination_log: Path = Field(
         default=Path("/dev/termination-log"),
         description="Where a step leaves its Termination.",
     )
     log_level: str = Field(default="info", description="debug, info, warning, error.")
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Settings from variables that are not those of this process."""
+    prefix = "LEVADA_"
+    return Settings.model_validate(
+        {name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)}
+    )

@@ -1,0 +1,248 @@
+"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from levada import __version__
+from levada.errors import LevadaError
+from levada.names import PLURALS, SHORT_NAMES, Kind
+from levada.resources import AnyResource, Ref
+from levada.resources.manifests import load
+
+app = typer.Typer(
+    help="Machine-learning pipelines from YAML manifests, on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 130
+
+out, err = Console(), Console(stderr=True)
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Files = Annotated[
+    list[str], typer.Option("--filename", "-f", help="Manifest, or folder of manifests; - is standard input.")
+]
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="LEVADA_HOME", help="Folder that holds all state.", file_okay=False)
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace where a manifest names none.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
+DEFAULT_HOME = Path(".levada")
+
+
+@app.command()
+def run(
+    filename: Files,
+    home: HomeOption = DEFAULT_HOME,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep serving Deployments until Ctrl-C.")] = False,
+    namespace: Namespace = "default",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Carry out manifests on this machine, without a cluster.
+
+    Progress goes to stderr, the resources with their status to stdout. Exit code 0: all ready or complete;
+    1: something failed; 2: a manifest is invalid (nothing was started).
+    """
+    from levada.engines.local.display import LiveDisplay, PlainDisplay
+    from levada.engines.local.engine import LocalEngine, succeeded
+    from levada.engines.local.session import run_session
+    from levada.engines.local.stores import Stores
+
+    resources = _load(filename, namespace)
+    display = LiveDisplay(err) if err.is_terminal else PlainDisplay(err)
+
+    async def settled(engine: LocalEngine, stores: Stores) -> None:
+        if serve:
+            for record in engine.records.values():
+                url = getattr(record.resource.status, "url", None)
+                if url:
+                    err.print(f"{record.resource.ref} serves at {url}", highlight=False, soft_wrap=True)
+
+    try:
+        with display:
+            world = run_session(home, resources, display, serve=serve, settled=settled)
+    except LevadaError as error:
+        raise _fail(str(error)) from error
+    except KeyboardInterrupt:
+        err.print("interrupted; run again to go on from here")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    given = {resource.ref for resource in resources}
+    _print(list(world.values()), output)
+    if not all(succeeded(resource) for ref, resource in world.items() if ref in given):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def get(
+    kind: Annotated[str, typer.Argument(help="Kind, plural or short name, or `all`.")],
+    name: Annotated[str | None, typer.Argument(help="Name of one resource.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    namespace: Namespace = "default",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show resources with their status."""
+    from levada.engines.local.home import Home
+
+    kinds = list(Kind) if kind.lower() in ("all", "levada") else [_kind(kind)]
+    found = [
+        record.resource
+        for record in Home(home).all()
+        if record.resource.kind in kinds
+        and (name is None or (record.resource.metadata.name, record.resource.metadata.namespace) == (name, namespace))
+    ]
+    if name is not None and not found:
+        raise _fail(f"there is no {kind} '{name}' in namespace '{namespace}' of the home {home}")
+    _print(found, output, single=name is not None and len(found) == 1)
+
+
+@app.command()
+def validate(filename: Files, namespace: Namespace = "default") -> None:
+    """Check manifests without running anything."""
+    resources = _load(filename, namespace)
+    out.print(f"{len(resources)} resources are valid")
+
+
+@app.command()
+def lineage(
+    id: Annotated[str, typer.Argument(help="Id of a score, candidate, evaluation, split, feature version or batch.")],
+    home: HomeOption = DEFAULT_HOME,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Trace something back to the raw data that it came from."""
+    from levada.engines.local.access import catalogue_of
+    from levada.engines.local.lineage import as_data, as_tree
+
+    with catalogue_of(home) as catalogue:
+        nodes = catalogue.lineage(id)
+    if not nodes:
+        raise _fail(f"nothing in the home {home} has the id '{id}'")
+    if output == Output.TABLE:
+        out.print(as_tree(nodes))
+    else:
+        _print_data([as_data(node) for node in nodes], output)
+
+
+@app.command()
+def audit(
+    kind: Annotated[str | None, typer.Argument(help="Kind, plural or short name.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the resource.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    namespace: Namespace = "default",
+    limit: Annotated[int, typer.Option(min=1, max=10000, help="How many of the newest decisions.")] = 100,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what was decided, when and why."""
+    from levada.engines.local.access import catalogue_of
+    from levada.engines.local.lineage import audit_table
+
+    if (kind is None) != (name is None):
+        raise _fail("name a resource by kind and name, or give neither")
+    ref = Ref(_kind(kind), namespace, name) if kind is not None and name is not None else None
+    with catalogue_of(home) as catalogue:
+        decisions = catalogue.audit(ref, limit)
+    if output == Output.TABLE:
+        out.print(audit_table(decisions))
+    else:
+        _print_data(decisions, output)
+
+
+@app.command()
+def delete(
+    kind: Annotated[str | None, typer.Argument(help="Kind, plural or short name.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the resource.")] = None,
+    filename: Annotated[list[str] | None, typer.Option("--filename", "-f", help="Manifest or folder.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    namespace: Namespace = "default",
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep batches, models and scores.")] = False,
+) -> None:
+    """Delete resources, what they own, and the data that they made."""
+    from levada.engines.local.access import delete as delete_from
+
+    if filename and kind is None:
+        refs = [resource.ref for resource in _load(filename, namespace)]
+    elif kind is not None and name is not None and not filename:
+        refs = [Ref(_kind(kind), namespace, name)]
+    else:
+        raise _fail("say what to delete: a kind and a name, or manifests with -f")
+    try:
+        deleted = delete_from(home, refs, keep_data=keep_data)
+    except LevadaError as error:
+        raise _fail(str(error)) from error
+    for ref in deleted:
+        out.print(f"deleted {ref}", highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    """Machine-learning pipelines from YAML manifests, on this machine."""
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _load(filenames: Iterable[str], namespace: str) -> list[AnyResource]:
+    resources, problems = load(list(filenames), namespace)
+    for problem in problems:
+        err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(EXIT_INVALID)
+    if not resources:
+        err.print(f"{', '.join(filenames)} holds no Levada resource", markup=False, highlight=False)
+        raise typer.Exit(EXIT_INVALID)
+    return resources
+
+
+def _kind(text: str) -> Kind:
+    for kind in Kind:
+        if text.lower() in (kind.value.lower(), PLURALS[kind], SHORT_NAMES[kind]):
+            return kind
+    known = ", ".join(f"{PLURALS[k]} ({SHORT_NAMES[k]})" for k in Kind)
+    raise _fail(f"there is no kind '{text}'; there are {known}")
+
+
+def _fail(message: str) -> typer.Exit:
+    err.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(EXIT_FAILED)
+
+
+def _print(resources: list[AnyResource], output: Output, *, single: bool = False) -> None:
+    if output == Output.TABLE:
+        from levada.engines.local.display import Row, summary, table
+
+        out.print(table(Row(r.ref, state, "", message) for r in resources for state, message in [summary(r)]))
+        return
+    documents = [resource.document() for resource in resources]
+    _print_data(documents[0] if single else {"apiVersion": "v1", "kind": "List", "items": documents}, output)
+
+
+def _print_data(data: Any, output: Output) -> None:
+    if output == Output.JSON:
+        json.dump(data, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        yaml.safe_dump(data, sys.stdout, sort_keys=False)
+
+
+if __name__ == "__main__":
+    app()

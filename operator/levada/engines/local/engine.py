@@ -1,0 +1,205 @@
+"""The local engine: the same planners and steps as on Kubernetes, with jobs and scorers as processes of one machine.
+
+Level-triggered like its twin: marks in, one plan per resource at a time, plans carried out, status written when it
+changed. It keeps nothing in memory that the home does not hold, so it can be killed anywhere and started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from levada import names
+from levada.engines.local.fingerprint import source_fingerprint
+from levada.engines.local.home import Home, Record, with_status
+from levada.engines.local.jobs import Jobs
+from levada.engines.local.scorers import Scorers
+from levada.engines.local.stores import Stores
+from levada.errors import StoreUnavailable
+from levada.events import Event, EventType
+from levada.names import Kind
+from levada.planners import plan, references_of
+from levada.planners.plan import Decision, Observed, Plan
+from levada.resources import AnyResource, Dataset, Ref
+from levada.resources.conditions import ConditionType, is_true
+
+log = structlog.get_logger()
+
+ACTOR = "levada run"
+RETRY_AFTER = timedelta(seconds=1)  # after a store did not answer
+
+
+class LocalEngine:
+    """Carries out what the home's resources want.
+
+    `serve`: keep scorers running and go on until cancelled; else end when there is nothing left to do.
+    """
+
+    def __init__(self, home: Home, stores: Stores, *, serve: bool, cores: int | None = None) -> None:
+        self._home = home
+        self._stores = stores
+        self._serve = serve
+        self.records: dict[Ref, Record] = {record.resource.ref: record for record in home.all()}
+        self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark)
+        self.scorers = Scorers(home, stores.for_steps, self._mark, keep=serve)
+        self._dirty: dict[Ref, None] = {}  # an ordered set
+        self._woken = asyncio.Event()
+        self._timers: dict[Ref, asyncio.TimerHandle] = {}
+        self._retrying: set[Ref] = set()
+
+    def apply(self, resources: Iterable[AnyResource]) -> None:
+        """Take over manifests; raises Stalled where a field changed that may not."""
+        for resource in resources:
+            self._put(self._home.apply(resource))
+
+    async def run(self, settled: Callable[[], Awaitable[None]]) -> None:
+        """Reconcile until nothing is left to do (or for ever with `serve`; cancel to stop).
+
+        `settled` is awaited whenever nothing is left to do for now, while everything is still up.
+        """
+        self.jobs.retry_failed()
+        for ref in self.records:
+            self._mark(ref)
+        try:
+            while True:
+                while self._dirty:
+                    ref = next(iter(self._dirty))
+                    del self._dirty[ref]
+                    await self._reconcile(ref)
+                if self._settled():
+                    await settled()
+                    if not self._serve:
+                        return
+                await self._woken.wait()
+                self._woken.clear()
+        finally:
+            await self._stop()
+
+    def _settled(self) -> bool:
+        return not (self._dirty or self._retrying or self.jobs.active or self.scorers.starting)
+
+    async def _stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.jobs.cancel()
+        await self.scorers.stop()
+        # Statuses must not go on saying that something is served.
+        for ref, record in list(self.records.items()):
+            if ref.kind == Kind.DEPLOYMENT:
+                self._write_status(record, self._plan(record))
+
+    # --- one resource ----------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, ref: Ref) -> None:
+        record = self.records.get(ref)
+        if record is None:
+            return
+        planned = self._plan(record)
+        try:
+            await self._carry_out(record, planned)
+            self._retrying.discard(ref)
+        except StoreUnavailable as error:
+            log.warning("store unavailable, trying again", resource=str(ref), error=str(error))
+            self._retrying.add(ref)
+            self._later(ref, RETRY_AFTER)
+            return
+        if planned.requeue_after is not None:
+            self._later(ref, planned.requeue_after)
+
+    def _plan(self, record: Record) -> Plan:
+        resource = record.resource
+        wanted = references_of(resource)
+        related = {
+            ref: other.resource for ref, other in self.records.items() if ref in wanted or other.owner == resource.ref
+        }
+        observed = Observed(
+            resources=related,
+            jobs=self.jobs.of(resource.ref),
+            serving=self.scorers.observe(record) if resource.ref.kind == Kind.DEPLOYMENT else None,
+            source=source_fingerprint(resource.spec) if isinstance(resource, Dataset) else None,
+        )
+        return plan(resource, observed, datetime.now(UTC))
+
+    async def _carry_out(self, record: Record, planned: Plan) -> None:
+        """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
+        resource = record.resource
+        for decision in planned.decisions:
+            record = await self._record_decision(record, decision)
+        for child in planned.children:
+            self._put(self._home.apply(child, owner=resource.ref))
+        for job in planned.jobs:
+            self.jobs.ensure(job)
+        for ref in planned.deletions:
+            self._home.remove(ref)
+            self.records.pop(ref, None)
+        if planned.serving is not None:
+            self.scorers.ensure(planned.serving, record)
+        self._write_status(record, planned)
+
+    async def _record_decision(self, record: Record, decision: Decision) -> Record:
+        resource = record.resource
+        ref = resource.ref
+        event_id = names.event_id(resource.metadata.uid, decision.action.value, decision.key)
+        if event_id in record.recorded:
+            return record
+        event = Event(
+            id=event_id,
+            type=EventType(decision.action.value),
+            kind=ref.kind,
+            namespace=ref.namespace,
+            name=ref.name,
+            time=datetime.now(UTC),
+            data={**decision.data, "reason": decision.reason.value, "message": decision.message},
+        )
+        catalogue = await self._stores.catalogue()
+        catalogue.record_decision(ref, ACTOR, decision.action.value, decision.reason.value, decision.message, event)
+        record = replace(record, recorded=record.recorded | {event_id})
+        self._home.save(record)
+        self.records[ref] = record
+        return record
+
+    def _write_status(self, record: Record, planned: Plan) -> None:
+        record = self.records.get(record.resource.ref, record)
+        checked = self.scorers.checked(record)
+        if planned.status == record.resource.status and checked == record.checked_serving:
+            return
+        record = replace(with_status(record, planned.status), checked_serving=checked)
+        self._home.save(record)
+        self._put(record)
+
+    # --- marks -----------------------------------------------------------------------------------------------------
+
+    def _put(self, record: Record) -> None:
+        """Keep a record and mark everything that looks at it."""
+        ref = record.resource.ref
+        if self.records.get(ref) == record:
+            return
+        self.records[ref] = record
+        self._mark(ref)
+        if record.owner is not None:
+            self._mark(record.owner)
+        for other in self.records.values():
+            if ref in references_of(other.resource):
+                self._mark(other.resource.ref)
+
+    def _mark(self, ref: Ref) -> None:
+        self._dirty[ref] = None
+        self._woken.set()
+
+    def _later(self, ref: Ref, after: timedelta) -> None:
+        if ref in self._timers:
+            self._timers[ref].cancel()
+        self._timers[ref] = asyncio.get_running_loop().call_later(after.total_seconds(), self._mark, ref)
+
+
+def succeeded(resource: AnyResource) -> bool:
+    """Whether a resource is as its spec wants it: Ready, or Complete for what ends."""
+    status = resource.status
+    return status.observed_generation == resource.metadata.generation and (
+        is_true(status.conditions, ConditionType.READY) or is_true(status.conditions, ConditionType.COMPLETE)
+    )

@@ -1,0 +1,145 @@
+"""The folder in which the local engine keeps everything: resources with their status, jobs, servers' data.
+
+Every file is written whole or not at all. What an API server does for a cluster is done here for one machine:
+generations grow when a spec changes, immutable fields are refused, status is kept apart from what the user wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from levada import names
+from levada.errors import Stalled
+from levada.names import Kind
+from levada.resources import RESOURCES, AnyResource, Ref
+from levada.resources.conditions import Reason
+from levada.resources.immutable import immutable_changes
+from levada.resources.status import Status
+from levada.stores.failpoints import after_write
+
+DEFAULT_HOME = Path(".levada")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; a reader never sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(data)
+    unfinished.rename(path)
+    after_write(f"file {path.name}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A resource as the home keeps it."""
+
+    resource: AnyResource
+    owner: Ref | None = None
+    recorded: frozenset[str] = field(default_factory=frozenset)  # ids of the decisions already in the catalogue
+    checked_serving: str = ""  # digest of the set of versions that a scorer was last seen to serve
+
+
+class Home:
+    """Reads and writes the home's resources. One engine at a time has it; readers need no lock."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._resources = self.root / "resources"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    def _path(self, ref: Ref) -> Path:
+        return self._resources / ref.kind.value / ref.namespace / f"{ref.name}.json"
+
+    def get(self, ref: Ref) -> Record | None:
+        """The record of a resource, or None."""
+        try:
+            data = json.loads(self._path(ref).read_bytes())
+        except FileNotFoundError:
+            return None
+        return _from_data(data)
+
+    def all(self) -> Iterator[Record]:
+        """Every record, in the order of kinds, namespaces and names."""
+        for kind in Kind:
+            for path in sorted((self._resources / kind.value).glob("*/*.json")):
+                yield _from_data(json.loads(path.read_bytes()))
+
+    def save(self, record: Record) -> None:
+        """Write a record."""
+        write_atomically(self._path(record.resource.ref), json.dumps(_to_data(record), indent=1).encode())
+
+    def apply(self, resource: AnyResource, owner: Ref | None = None) -> Record:
+        """Take over what the user (or an owner) wants, as `kubectl apply` would; returns what is kept now.
+
+        Raises Stalled if a field changed that may not.
+        """
+        ref = resource.ref
+        old = self.get(ref)
+        if old is None:
+            uid = names.resource_uid(ref.kind, ref.namespace, ref.name)
+            metadata = resource.metadata.model_copy(update={"uid": uid, "generation": 1})
+            record = Record(with_parts(resource, metadata=metadata), owner)
+            self.save(record)
+            return record
+        before = old.resource
+        changed = before.spec != resource.spec
+        if changed and (fields := immutable_changes(before.spec, resource.spec)):
+            raise Stalled(
+                Reason.INVALID_SPEC,
+                f"{ref}: {', '.join(fields)} may not change; delete it first, or give the new one another name",
+            )
+        metadata = resource.metadata.model_copy(
+            update={"uid": before.metadata.uid, "generation": before.metadata.generation + changed}
+        )
+        kept = with_parts(resource, metadata=metadata, status=before.status)
+        record = replace(old, resource=kept)
+        if record != old:
+            self.save(record)
+        return record
+
+    def remove(self, ref: Ref) -> None:
+        """Forget a resource and the files of its jobs."""
+        self._path(ref).unlink(missing_ok=True)
+        after_write(f"removal of {ref}")
+        for input_file in self.jobs.glob(f"{ref.namespace}/*/input.json"):
+            owner = json.loads(input_file.read_bytes())["owner"]
+            if (owner["kind"], owner["name"]) == (ref.kind.value, ref.name):
+                shutil.rmtree(input_file.parent, ignore_errors=True)
+
+
+def with_parts(resource: AnyResource, **parts: Any) -> AnyResource:
+    """A copy with other metadata or status."""
+    return resource.model_copy(update=parts)
+
+
+def with_status(record: Record, status: Status) -> Record:
+    """A copy of a record with another status of its resource."""
+    return replace(record, resource=with_parts(record.resource, status=status))
+
+
+def _to_data(record: Record) -> dict[str, Any]:
+    return {
+        "resource": record.resource.document(),
+        "owner": [record.owner.kind.value, record.owner.namespace, record.owner.name] if record.owner else None,
+        "recorded": sorted(record.recorded),
+        "checkedServing": record.checked_serving,
+    }
+
+
+def _from_data(data: dict[str, Any]) -> Record:
+    owner = data["owner"]
+    return Record(
+        resource=RESOURCES[Kind(data["resource"]["kind"])].model_validate(data["resource"]),
+        owner=Ref(Kind(owner[0]), owner[1], owner[2]) if owner else None,
+        recorded=frozenset(data["recorded"]),
+        checked_serving=data["checkedServing"],
+    )

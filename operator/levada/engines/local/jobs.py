@@ -1,0 +1,288 @@
+"""Jobs as subprocesses: what Kubernetes' Indexed Job does, on one machine.
+
+A job's folder holds its input, and for each index the log, the progress, the termination message and, once it is known,
+the result. An index that has a result is never run again, whatever was killed when; a job that has ended stays ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from levada.engines.local.home import Home, write_atomically
+from levada.engines.local.children import end, spawn
+from levada.planners.plan import Job, JobState
+from levada.resources import Ref
+from levada.resources.conditions import Reason
+from levada.steps.io import EXIT_USER_ERROR, ProgressRecord, StepError, StepInput, StepResult, Termination
+from levada.stores.ports import Objects
+
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; doubled with each failed attempt of an index
+GRACE = 5.0  # seconds that a cancelled step gets to end by itself
+
+
+@dataclass
+class _Running:
+    """A job that has not ended."""
+
+    job: Job
+    started: datetime
+    retries: int = 0
+    last_failure: str = ""
+
+
+class Jobs:
+    """Runs jobs; `changed(owner)` is called whenever there is something new to observe."""
+
+    def __init__(
+        self,
+        home: Home,
+        stores: Callable[[], Awaitable[tuple[Objects, dict[str, str]]]],
+        slots: int,
+        changed: Callable[[Ref], None],
+    ) -> None:
+        self._folder = home.jobs
+        self._stores = stores
+        self._cores = slots
+        self._slots = asyncio.Semaphore(slots)
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, _Running] = {}
+        self._ended: dict[str, JobState] = {}
+        self._owners: dict[str, Ref] = {}
+        for folder in sorted(self._folder.glob("*/*")):
+            self._load(folder)
+
+    @property
+    def active(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._running)
+
+    def of(self, owner: Ref) -> dict[str, JobState]:
+        """The state of every job of a resource, by name."""
+        return {
+            key.partition("/")[2]: self._state(key) for key, its_owner in self._owners.items() if its_owner == owner
+        }
+
+    def ensure(self, job: Job) -> None:
+        """Start a job unless one of its name runs or has ended."""
+        key = f"{job.owner.namespace}/{job.name}"
+        if key in self._tasks or key in self._ended:
+            return
+        folder = self._folder / key
+        if not (folder / "input.json").exists():
+            write_atomically(folder / "input.json", job.input.to_bytes())
+        self._owners[key] = job.owner
+        self._running[key] = _Running(job, datetime.now(UTC))
+        self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
+
+    def progress(self) -> Iterator[tuple[Ref, ProgressRecord, datetime]]:
+        """How far every running job is, and since when."""
+        for key, running in list(self._running.items()):
+            record = self._read_progress(key, running.job.completions)
+            if record is not None:
+                yield running.job.owner, record, running.started
+
+    async def cancel(self, owner: Ref | None = None) -> None:
+        """End the running jobs (of one resource); they go on from where they are the next time."""
+        tasks = [task for key, task in self._tasks.items() if owner is None or self._owners[key] == owner]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def retry_failed(self) -> None:
+        """Forget that jobs failed, so that they are tried once more; what their indexes did already stays done."""
+        for key in [key for key, state in self._ended.items() if state.phase == "failed"]:
+            (self._folder / key / "state.json").unlink(missing_ok=True)
+            del self._ended[key]
+            del self._owners[key]
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    async def _run(self, key: str, job: Job) -> None:
+        running = self._running[key]
+        error: StepError | None = None
+        try:
+            async with asyncio.timeout(job.deadline.total_seconds() if job.deadline else None):
+                await self._run_indexes(key, running)
+        except TimeoutError:
+            message = f"the deadline of {job.deadline} passed before it was done; allow more time in spec.deadline"
+            error = StepError(reason=Reason.DEADLINE_EXCEEDED, message=message)
+        except _GaveUp as gave_up:
+            error = gave_up.error
+        finally:
+            del self._running[key]
+            del self._tasks[key]
+        state = JobState(
+            name=job.name,
+            phase="failed" if error else "succeeded",
+            results=tuple(self._results(key)),
+            error=error,
+            retries=running.retries,
+            last_failure=running.last_failure,
+            started_at=running.started,
+            finished_at=datetime.now(UTC),
+        )
+        self._keep(key, state)
+        self._changed(job.owner)
+
+    async def _run_indexes(self, key: str, running: _Running) -> None:
+        """All indexes, as many at a time as the job and the machine allow; the first that gives up ends the others."""
+        limit = asyncio.Semaphore(max(1, running.job.parallelism))
+        given_up: list[_GaveUp] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index in range(running.job.completions):
+                    group.create_task(self._run_index(key, running, index, limit))
+        except* _GaveUp as caught:
+            given_up += [error for error in caught.exceptions if isinstance(error, _GaveUp)]
+        if given_up:
+            raise given_up[0]
+
+    async def _run_index(self, key: str, running: _Running, index: int, limit: asyncio.Semaphore) -> None:
+        folder = self._folder / key / str(index)
+        attempt = 0
+        while not await self._take_result(folder):
+            async with limit, self._slots:
+                code = await self._attempt(key, running.job, index, folder)
+            if code == 0 and await self._take_result(folder):
+                break
+            error = _left_error(folder) or StepError(
+                reason=Reason.STEP_FAILED, message=f"the step ended with exit code {code}; see {folder / 'log.txt'}"
+            )
+            (folder / "termination.json").unlink(missing_ok=True)
+            running.last_failure = error.message
+            if code == EXIT_USER_ERROR:
+                raise _GaveUp(error)
+            if attempt >= running.job.backoff_limit:
+                raise _GaveUp(error.model_copy(update={"message": f"{error.message} (tried {attempt + 1} times)"}))
+            running.retries += 1
+            self._changed(running.job.owner)
+            await asyncio.sleep(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**attempt))
+            attempt += 1
+        self._changed(running.job.owner)
+
+    async def _attempt(self, key: str, job: Job, index: int, folder: Path) -> int:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "progress.jsonl").unlink(missing_ok=True)
+        scratch = folder / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed attempt left
+        scratch.mkdir()
+        _, store_environment = await self._stores()
+        environment = (
+            os.environ
+            | store_environment
+            | {
+                "JOB_COMPLETION_INDEX": str(index),
+                "LEVADA_PROGRESS": str(folder / "progress.jsonl"),
+                "LEVADA_TERMINATION_LOG": str(folder / "termination.json"),
+                "LEVADA_SCRATCH": str(scratch),
+                "LEVADA_ALLOW_FILE_SOURCES": "1",
+                "LEVADA_CPUS": str(max(1, self._cores // min(job.parallelism, job.completions))),
+            }
+        )
+        command = [sys.executable, "-m", "levada.steps", str(self._folder / key / "input.json")]
+        process = await spawn(command, environment, folder / "log.txt")
+        try:
+            return await process.wait()
+        finally:
+            await end(process, GRACE)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    async def _take_result(self, folder: Path) -> bool:
+        """Whether the index has its result; fetches it if a termination message points to it."""
+        if (folder / "result.json").exists():
+            return True
+        try:
+            key = Termination.from_bytes((folder / "termination.json").read_bytes()).result
+        except FileNotFoundError:
+            return False
+        if key is None:
+            return False
+        objects, _ = await self._stores()
+        write_atomically(folder / "result.json", objects.get(key))
+        return True
+
+    # --- observing -----------------------------------------------------------------------------------------------
+
+    def _state(self, key: str) -> JobState:
+        if key in self._ended:
+            return self._ended[key]
+        running = self._running[key]
+        return JobState(
+            name=running.job.name,
+            phase="active",
+            results=tuple(self._results(key)),
+            retries=running.retries,
+            last_failure=running.last_failure,
+            started_at=running.started,
+        )
+
+    def _results(self, key: str) -> Iterator[StepResult]:
+        folder = self._folder / key
+        for path in sorted(folder.glob("*/result.json"), key=lambda p: int(p.parent.name)):
+            yield StepResult.from_bytes(path.read_bytes())
+
+    def _read_progress(self, key: str, completions: int) -> ProgressRecord | None:
+        records = []
+        for index in range(completions):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                last = (self._folder / key / str(index) / "progress.jsonl").read_bytes().splitlines()[-1]
+                records.append(ProgressRecord.model_validate_json(last))
+        if not records:
+            return None
+        total = sum(r.total for r in records if r.total is not None) if all(r.total for r in records) else None
+        whole = len(records) == completions
+        return records[-1].model_copy(update={"done": sum(r.done for r in records), "total": total if whole else None})
+
+    # --- keeping -------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: str, state: JobState) -> None:
+        self._ended[key] = state
+        data = {
+            "phase": state.phase,
+            "error": state.error.document() if state.error else None,
+            "retries": state.retries,
+            "lastFailure": state.last_failure,
+            "startedAt": state.started_at.isoformat() if state.started_at else None,
+            "finishedAt": state.finished_at.isoformat() if state.finished_at else None,
+        }
+        write_atomically(self._folder / key / "state.json", json.dumps(data).encode())
+
+    def _load(self, folder: Path) -> None:
+        key = f"{folder.parent.name}/{folder.name}"
+        with contextlib.suppress(FileNotFoundError):
+            data = json.loads((folder / "state.json").read_bytes())
+            owner = StepInput.from_bytes((folder / "input.json").read_bytes()).owner
+            self._owners[key] = Ref(owner.kind, owner.namespace, owner.name)
+            self._ended[key] = replace(
+                JobState(name=folder.name, phase=data["phase"]),
+                results=tuple(self._results(key)),
+                error=StepError.model_validate(data["error"]) if data["error"] else None,
+                retries=data["retries"],
+                last_failure=data["lastFailure"],
+                started_at=datetime.fromisoformat(data["startedAt"]),
+                finished_at=datetime.fromisoformat(data["finishedAt"]),
+            )
+
+
+class _GaveUp(Exception):
+    """An index that will not be tried again."""
+
+    def __init__(self, error: StepError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _left_error(folder: Path) -> StepError | None:
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return Termination.from_bytes((folder / "termination.json").read_bytes()).error
+    return None

@@ -1,0 +1,60 @@
+"""Lineage and audit as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.tree import Tree
+
+from levada.stores.ports import LineageNode
+
+
+def as_tree(nodes: list[LineageNode]) -> Tree:
+    """The history of the first node, parents below what was made from them; a node that stands elsewhere is not repeated."""
+    by_id = {node.id: node for node in nodes}
+    seen: set[str] = set()
+
+    def grow(tree: Tree, node: LineageNode) -> None:
+        for parent in node.parents:
+            if parent not in by_id:
+                continue
+            if parent in seen:
+                tree.add(f"[dim]{by_id[parent].type} {parent} (above)[/]")
+                continue
+            seen.add(parent)
+            grow(tree.add(_label(by_id[parent])), by_id[parent])
+
+    root = Tree(_label(nodes[0]))
+    seen.add(nodes[0].id)
+    grow(root, nodes[0])
+    return root
+
+
+def _label(node: LineageNode) -> str:
+    details = ", ".join(f"{name} {value}" for name, value in node.details.items() if not isinstance(value, dict | list))
+    when = f" [dim]{node.created_at:%Y-%m-%d %H:%M:%S}[/]" if node.created_at else ""
+    return f"[bold]{node.type}[/] {node.name} [cyan]{node.id}[/]{when}" + (f" [dim]{details}[/]" if details else "")
+
+
+def as_data(node: LineageNode) -> dict[str, Any]:
+    """A node as JSON data."""
+    return {
+        "id": node.id,
+        "type": node.type,
+        "name": node.name,
+        "createdAt": node.created_at.isoformat() if node.created_at else None,
+        "parents": list(node.parents),
+        "details": node.details,
+    }
+
+
+def audit_table(decisions: list[dict[str, Any]]) -> Table:
+    """Decisions, newest first."""
+    grid = Table(box=None, pad_edge=False)
+    headings = ("at", "actor", "kind", "name", "action", "reason", "message")
+    for heading in headings:
+        grid.add_column(heading.upper(), overflow="fold")
+    for decision in decisions:
+        grid.add_row(*(str(decision.get(heading, "")) for heading in headings))
+    return grid

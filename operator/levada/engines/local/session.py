@@ -1,0 +1,90 @@
+"""One run of the local engine from start to end: servers, stores, engine, display, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from levada.engines.local.display import Display, rows_of
+from levada.engines.local.engine import LocalEngine
+from levada.engines.local.home import Home
+from levada.engines.local.servers import LocalServers
+from levada.engines.local.stores import Stores
+from levada.resources import AnyResource, ModelCandidate, Ref
+
+SHOW_EVERY = 0.125  # seconds
+
+Settled = Callable[[LocalEngine, Stores], Awaitable[None]]
+
+
+def run_session(
+    root: Path, resources: Iterable[AnyResource], display: Display, *, serve: bool, settled: Settled | None = None
+) -> dict[Ref, AnyResource]:
+    """Apply manifests to a home and carry them out; the home's resources as they stand at the end.
+
+    `settled` is awaited whenever nothing is left to do for now. Raises Stalled where a manifest changes what may not
+    change, HomeInUse where another engine has the home, KeyboardInterrupt on Ctrl-C and SIGTERM.
+    """
+    with LocalServers(root) as servers:
+        return asyncio.run(_run(Home(root), servers, resources, display, serve, settled))
+
+
+async def _run(
+    home: Home,
+    servers: LocalServers,
+    resources: Iterable[AnyResource],
+    display: Display,
+    serve: bool,
+    settled: Settled | None,
+) -> dict[Ref, AnyResource]:
+    stores = Stores(servers)
+    engine = LocalEngine(home, stores, serve=serve)
+    engine.apply(resources)
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    async def when_settled() -> None:
+        await export_reports(home, engine, stores)
+        display.show(rows_of(engine))
+        if settled is not None:
+            await settled(engine, stores)
+
+    showing = asyncio.create_task(_show(engine, display))
+    try:
+        await engine.run(when_settled)
+    finally:
+        showing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await showing
+        await stores.close()
+    return {ref: record.resource for ref, record in engine.records.items()}
+
+
+async def _show(engine: LocalEngine, display: Display) -> None:
+    while True:
+        display.show(rows_of(engine))
+        await asyncio.sleep(SHOW_EVERY)
+
+
+def report_path(root: Path, candidate: ModelCandidate) -> Path | None:
+    """Where the evaluation report of a candidate can be opened; None if it has none yet."""
+    evaluation = candidate.status.evaluation
+    return root / "reports" / f"{candidate.metadata.name}-{evaluation.id}.html" if evaluation else None
+
+
+async def export_reports(home: Home, engine: LocalEngine, stores: Stores) -> None:
+    """Copy the evaluation reports that are new to the home, where a browser can open them."""
+    for record in engine.records.values():
+        if isinstance(record.resource, ModelCandidate):
+            path = report_path(home.root, record.resource)
+            if path is None or path.exists():
+                continue
+            evaluation = record.resource.status.evaluation
+            assert evaluation is not None
+            objects, _ = await stores.for_steps()
+            path.parent.mkdir(exist_ok=True)
+            objects.get_file(objects.key(evaluation.report), path)

@@ -1,0 +1,80 @@
+"""The home's stores, started when something first needs them, so that an unchanged pipeline starts no server at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from levada.engines.local.servers import LocalServers
+from levada.errors import StoreUnavailable
+from levada.settings import Settings, from_environment
+from levada.stores.open import open_bus, open_catalogue, open_objects
+from levada.stores.outbox import relay
+from levada.stores.ports import Catalogue, Objects
+
+log = structlog.get_logger()
+
+RELAY_EVERY = 0.2  # seconds
+
+
+class Stores:
+    """Servers, adapters and the outbox relay of one home. Enter `servers` before, close this first afterwards."""
+
+    def __init__(self, servers: LocalServers) -> None:
+        self._servers = servers
+        self._starting = asyncio.Lock()
+        self._environment: dict[str, str] = {}
+        self._objects: Objects | None = None
+        self._catalogue: Catalogue | None = None
+        self._relay: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+
+    async def for_steps(self) -> tuple[Objects, dict[str, str]]:
+        """The objects, and the environment in which steps and scorers find all stores."""
+        await self._started()
+        assert self._objects is not None
+        return self._objects, self._environment
+
+    async def catalogue(self) -> Catalogue:
+        """The catalogue, with its schema up to date."""
+        await self._started()
+        assert self._catalogue is not None
+        return self._catalogue
+
+    async def close(self) -> None:
+        """Publish what is left in the outbox and close the adapters."""
+        self._ending.set()
+        if self._relay is not None:
+            await self._relay
+        if self._catalogue is not None:
+            self._catalogue.close()
+
+    async def _started(self) -> None:
+        async with self._starting:
+            if self._relay is not None:
+                return
+            endpoints = await asyncio.to_thread(self._servers.start_all)
+            self._environment = endpoints.environment()
+            settings = from_environment(self._environment)
+            self._objects = open_objects(settings)
+            self._catalogue = open_catalogue(settings)
+            await asyncio.to_thread(self._catalogue.migrate)
+            self._relay = asyncio.create_task(self._relay_until_closed(settings))
+
+    async def _relay_until_closed(self, settings: Settings) -> None:
+        assert self._catalogue is not None
+        bus = await open_bus(settings)
+        try:
+            ending = False
+            while not ending:
+                ending = self._ending.is_set()  # looked at before the last pass, not after it
+                try:
+                    await relay(self._catalogue, bus)
+                except StoreUnavailable as error:
+                    log.warning("events wait in the outbox", error=str(error))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), RELAY_EVERY)
+        finally:
+            await bus.close()
