@@ -1,7 +1,7 @@
 """Build the Go programs that the tests run, once, into a cache outside the checkout.
 
 Each folder beside this file is a Go module whose go.mod and go.sum pin one family of programs. A binary lies in
-``<cache>/bin/<hash of the module's files>/<program>``, so that a second run builds nothing and a changed pin builds anew.
+``<cache>/bin/<hash of the module's files>/<program>``: a second run builds nothing, and a changed pin builds anew.
 The cache is ``$LEVADA_CACHE``, else ``$XDG_CACHE_HOME/levada``, else ``~/.cache/levada``.
 
     python tools/build.py etcd kube-apiserver      prints the path of each, one a line

@@ -38,7 +38,7 @@ class ServerFailed(LevadaError):
 class Keeper:
     """Starts processes from one thread that lives as long as this object.
 
-    The kernel ties PR_SET_PDEATHSIG to the thread that forked: started from a worker thread, a server would end with it.
+    The kernel ties PR_SET_PDEATHSIG to the thread that forked: started by a pool's thread, a server would end with it.
     """
 
     def __init__(self) -> None:

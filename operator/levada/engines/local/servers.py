@@ -78,10 +78,12 @@ class LocalServers:
             dsn = servers.postgres()
 
     Raises HomeInUse on entering when another engine has the home, and ServerFailed when a server does not start.
-    Safe to call from several threads.
+    Safe to call from several threads. With `durable` False, data may be lost when the machine (not merely a process)
+    stops at once: for tests, which wait for no disk then.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, durable: bool = True) -> None:
+        self._durable = durable
         self._root = home.absolute() / "servers"
         self._home = home
         self._lock: IO[str] | None = None
@@ -99,7 +101,7 @@ class LocalServers:
             owner = lock.read().strip()
             lock.close()
             raise HomeInUse(
-                f"the home {self._home} is in use by another levada (process {owner}): end that one, or name another home"
+                f"the home {self._home} is in use by another levada, process {owner}: end it, or name another home"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -114,15 +116,15 @@ class LocalServers:
 
     def postgres(self) -> str:
         """`postgresql://user:password@127.0.0.1:<port>/levada`; the server is started if it is not running yet."""
-        server = self._server("postgres", lambda: Postgres(self._root / "postgres", self._credentials["postgres"]))
-        return (
-            f"postgresql://{Postgres.USER}:{self._credentials['postgres']}@127.0.0.1:{server.port}/{Postgres.DATABASE}"
-        )
+        password = self._credentials["postgres"]
+        server = self._server("postgres", lambda: Postgres(self._root / "postgres", password, durable=self._durable))
+        return f"postgresql://{Postgres.USER}:{password}@127.0.0.1:{server.port}/{Postgres.DATABASE}"
 
     def nats(self) -> NatsEndpoint:
         """The bus, with JetStream; the server is started if it is not running yet."""
-        server = self._server("nats", lambda: Nats(self._root / "nats", self._credentials["nats"]))
-        return NatsEndpoint(f"nats://127.0.0.1:{server.port}", Nats.USER, self._credentials["nats"])
+        password = self._credentials["nats"]
+        server = self._server("nats", lambda: Nats(self._root / "nats", password, durable=self._durable))
+        return NatsEndpoint(f"nats://127.0.0.1:{server.port}", Nats.USER, password)
 
     def objects(self) -> S3Endpoint:
         """The object store with its bucket; the server is started if it is not running yet."""
