@@ -55,7 +55,7 @@ clean: ## Remove what was made in the checkout (not the cache of built programs)
 	@touch $@
 
 # $(call install,constraints file): what is pinned, then Levada itself, editable.
-install = $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
+install = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(1) && \
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 
 .venv/.demo: .venv/.uv constraints/demo.txt pyproject.toml

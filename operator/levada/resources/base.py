@@ -28,18 +28,12 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def parse_duration(text: str) -> timedelta:
     """`1h30m`, `20ms`, `2d` as a timedelta."""
-    return timedelta(
-        seconds=sum(
-            int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text)
-        )
-    )
+    return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text)))
 
 
 def _check_duration(text: str) -> str:
     if not re.match(DURATION_PATTERN, text):
-        raise ValueError(
-            f"'{text}' is not a duration; write for example 90s, 20ms or 1h30m"
-        )
+        raise ValueError(f"'{text}' is not a duration; write for example 90s, 20ms or 1h30m")
     return text
 
 
@@ -49,19 +43,13 @@ Duration = Annotated[
     Field(json_schema_extra={"pattern": DURATION_PATTERN}),
     StringConstraints(max_length=32),
 ]
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
-]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 """A DNS label, as the names of resources that Levada refers to."""
-ColumnName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)
-]
+ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Subject = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^[A-Za-z0-9_$*>-]+(\.[A-Za-z0-9_$*>-]+)*$", max_length=256
-    ),
+    StringConstraints(pattern=r"^[A-Za-z0-9_$*>-]+(\.[A-Za-z0-9_$*>-]+)*$", max_length=256),
 ]
 
 
@@ -97,7 +85,7 @@ class Model(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         frozen=True,
-        use_enum_values=False,
+        defer_build=True,
     )
     union: ClassVar[Union | None] = None
     rules: ClassVar[tuple[Rule, ...]] = ()
@@ -114,14 +102,8 @@ class Model(BaseModel):
                     getattr(self, field) is not None,
                 )
                 if value == chosen and not given:
-                    raise ValueError(
-                        f"{self.union.discriminator} is '{chosen}', so the block '{block}' is needed"
-                    )
-                if (
-                    value != chosen
-                    and given
-                    and self.union.members.get(chosen) != field
-                ):
+                    raise ValueError(f"{self.union.discriminator} is '{chosen}', so the block '{block}' is needed")
+                if value != chosen and given and self.union.members.get(chosen) != field:
                     raise ValueError(
                         f"{self.union.discriminator} is '{chosen}', so the block '{block}' must not be given"
                     )
@@ -138,9 +120,7 @@ class Model(BaseModel):
 class SecretRef(Model):
     """Secrets by reference only: a Secret of the same namespace, or locally a file or environment variables."""
 
-    name: Name = Field(
-        description="Name of the Secret (locally: `LEVADA_SECRET_<NAME>_<KEY>` in the environment)."
-    )
+    name: Name = Field(description="Name of the Secret (locally: `LEVADA_SECRET_<NAME>_<KEY>` in the environment).")
 
 
 class Credentials(Model):
@@ -154,12 +134,8 @@ class Credentials(Model):
 class Schedule(Model):
     """When to run, as a CronJob has it."""
 
-    cron: Text = Field(
-        description="Cron expression with five fields, or @hourly, @daily, @weekly, @monthly."
-    )
-    time_zone: Text = Field(
-        default="Etc/UTC", description="IANA time zone in which the expression is read."
-    )
+    cron: Text = Field(description="Cron expression with five fields, or @hourly, @daily, @weekly, @monthly.")
+    time_zone: Text = Field(default="Etc/UTC", description="IANA time zone in which the expression is read.")
     concurrency_policy: Literal["Allow", "Forbid", "Replace"] = Field(
         default="Forbid", description="What happens when the last execution still runs."
     )
@@ -180,26 +156,16 @@ class Trigger(Model):
 class Resources(Model):
     """Resource requests and limits of a step's container, in Kubernetes' quantities."""
 
-    requests: dict[str, str] = Field(
-        default_factory=dict, max_length=16, description="Requests, e.g. cpu: 500m."
-    )
-    limits: dict[str, str] = Field(
-        default_factory=dict, max_length=16, description="Limits, e.g. memory: 2Gi."
-    )
+    requests: dict[str, str] = Field(default_factory=dict, max_length=16, description="Requests, e.g. cpu: 500m.")
+    limits: dict[str, str] = Field(default_factory=dict, max_length=16, description="Limits, e.g. memory: 2Gi.")
 
 
 class RunPolicy(Model):
     """How the steps of a resource are run."""
 
-    retries: int = Field(
-        default=3, ge=0, le=20, description="How often a failed part is tried again."
-    )
-    deadline: Duration | None = Field(
-        default=None, description="How long one execution may take."
-    )
-    resources: Resources | None = Field(
-        default=None, description="Resources of the step's container."
-    )
+    retries: int = Field(default=3, ge=0, le=20, description="How often a failed part is tried again.")
+    deadline: Duration | None = Field(default=None, description="How long one execution may take.")
+    resources: Resources | None = Field(default=None, description="Resources of the step's container.")
     pod_template: dict[str, Any] | None = Field(
         default=None,
         description="Merged into the pod template of the step's Job (ignored by no engine: refused locally).",
@@ -210,9 +176,7 @@ class RunPolicy(Model):
 class Metadata(BaseModel):
     """The part of Kubernetes' ObjectMeta that Levada uses; unknown fields are kept out of its way."""
 
-    model_config = ConfigDict(
-        extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True
-    )
+    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
     name: Name
     namespace: Name = "default"
     uid: str = ""
