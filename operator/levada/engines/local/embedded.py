@@ -381,9 +381,17 @@ def _postgres_folder() -> Path:
 
 
 def _forget_stranger(pid_file: Path) -> None:
-    """Remove a killed Postgres' pid file when its id now belongs to another program: Postgres would refuse to start."""
+    """Remove a killed Postgres' pid file when its id now belongs to another program or to a process that nobody
+    collects: Postgres would refuse to start. Not while one of its sessions still has its memory."""
     try:
-        if psutil.Process(int(pid_file.read_text().split("\n")[0])).name() != "postgres":
+        lines = pid_file.read_text().split("\n")
+        process = psutil.Process(int(lines[0]))
+        if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+            return
+        memory = lines[6].split()[1]
+        # Columns: key, shmid, perms, size, cpid, lpid, nattch, …
+        segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+        if not any(columns[1] == memory and columns[6] != "0" for columns in segments):
             pid_file.unlink()
     except (FileNotFoundError, psutil.NoSuchProcess):
-        pass  # gone as well: Postgres sees that for itself
+        pass  # no such process: Postgres sees that for itself

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,19 +105,22 @@ def end_leftover(record: Path, stop_signal: signal.Signals) -> bool:
         known = json.loads(record.read_text())
         process = psutil.Process(known["pid"])
         same = abs(process.create_time() - known["started"]) < _CLOCK_STEP and process.name() == known["name"]
-    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
-        return False
-    if not same:
-        return False
-    try:
+        if not same or _has_ended(process):
+            return False
         process.send_signal(stop_signal)
-        process.wait(STOP_SECONDS)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait()
-    except psutil.NoSuchProcess:
-        pass
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _has_ended(process) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not _has_ended(process):
+            process.kill()
+    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
+        return False  # never recorded, or gone at the latest now
     return True
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Also when nobody has collected its exit status yet, as in containers whose first process does not."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def must_drop_root() -> bool:

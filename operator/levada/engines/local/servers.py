@@ -84,8 +84,8 @@ class LocalServers:
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         self._durable = durable
+        self.home = home
         self._root = home.absolute() / "servers"
-        self._home = home
         self._lock: IO[str] | None = None
         self._keeper = Keeper()
         self._running: dict[str, Server] = {}
@@ -101,7 +101,7 @@ class LocalServers:
             owner = lock.read().strip()
             lock.close()
             raise HomeInUse(
-                f"the home {self._home} is in use by another levada, process {owner}: end it, or name another home"
+                f"the home {self.home} is in use by another levada, process {owner}: end it, or name another home"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
