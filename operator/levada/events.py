@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from levada import names
 from levada.names import Kind
@@ -38,6 +38,9 @@ class EventType(StrEnum):
     STALLED = "stalled"
 
 
+_KINDS = {kind.value.lower(): kind for kind in Kind}
+
+
 class Event(Model):
     """An event, before it takes the CloudEvents form."""
 
@@ -53,6 +56,21 @@ class Event(Model):
     def subject(self) -> str:
         """NATS subject."""
         return names.subject(self.namespace, self.kind, self.name, self.type.value)
+
+    @classmethod
+    def from_cloud_event(cls, document: dict[str, Any]) -> Self:
+        """The event of a CloudEvents document as `cloud_event` makes them."""
+        _, _, kind, event = document["type"].split(".")
+        _, _, namespace, _, name = document["source"].split("/")
+        return cls(
+            id=document["id"],
+            type=EventType(event),
+            kind=_KINDS[kind],
+            namespace=namespace,
+            name=name,
+            time=datetime.fromisoformat(document["time"]),
+            data=document.get("data", {}),
+        )
 
     def cloud_event(self) -> dict[str, Any]:
         """The event as CloudEvents 1.0 in JSON (structured mode)."""

@@ -21,6 +21,7 @@ from levada.artifacts import (
     ScoresManifest,
     SplitManifest,
 )
+from levada.errors import StoreUnavailable
 from levada.events import Event
 from levada.resources import Ref
 
@@ -30,6 +31,18 @@ if TYPE_CHECKING:
 
 class ObjectNotFound(LookupError):
     """No object has that key."""
+
+
+class ObjectChanged(OSError):
+    """An object was replaced while a reader was reading it."""
+
+
+class StoreRefused(StoreUnavailable):
+    """A store answers, but not to these credentials; the message names neither key nor password."""
+
+
+class BucketNotFound(StoreUnavailable):
+    """The object store has no such bucket."""
 
 
 @dataclass(frozen=True)
@@ -113,31 +126,19 @@ class Catalogue(Protocol):
     transaction, and does nothing at all if the row is there already (returns False then)."""
 
     def migrate(self) -> list[str]:
-        """Bring the schema up to date; the names of the migrations that were applied. Safe when called by many at once."""
+        """Bring the schema up to date; the names of the migrations that were applied. Many may call it at once."""
 
-    def commit_batch(
-        self, manifest: BatchManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_batch(self, manifest: BatchManifest, uri: str, digest: str, event: Event) -> bool: ...
 
-    def commit_features(
-        self, manifest: FeatureManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_features(self, manifest: FeatureManifest, uri: str, digest: str, event: Event) -> bool: ...
 
-    def commit_split(
-        self, manifest: SplitManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_split(self, manifest: SplitManifest, uri: str, digest: str, event: Event) -> bool: ...
 
-    def commit_candidate(
-        self, manifest: ModelManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_candidate(self, manifest: ModelManifest, uri: str, digest: str, event: Event) -> bool: ...
 
-    def commit_evaluation(
-        self, manifest: EvaluationManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_evaluation(self, manifest: EvaluationManifest, uri: str, digest: str, event: Event) -> bool: ...
 
-    def commit_scores(
-        self, manifest: ScoresManifest, uri: str, digest: str, event: Event
-    ) -> bool: ...
+    def commit_scores(self, manifest: ScoresManifest, uri: str, digest: str, event: Event) -> bool: ...
 
     def copy_scores(
         self,
@@ -153,9 +154,7 @@ class Catalogue(Protocol):
     def record_scores(self, rows: Sequence[ScoreRow]) -> None:
         """Online scores, in bulk; a row that is there already (same source and seq) is left alone."""
 
-    def record_decision(
-        self, ref: Ref, actor: str, action: str, reason: str, message: str, event: Event
-    ) -> bool:
+    def record_decision(self, ref: Ref, actor: str, action: str, reason: str, message: str, event: Event) -> bool:
         """Audit: who decided what and why; the event's id makes it one."""
 
     def audit(self, ref: Ref | None = None, limit: int = 100) -> list[dict[str, Any]]:
@@ -185,9 +184,7 @@ class Bus(Protocol):
     async def publish(self, events: Sequence[Event]) -> None:
         """Publish events and wait until the stream has them; a repeated id within its window is dropped there."""
 
-    def subscribe(
-        self, subject: str, durable: str
-    ) -> AsyncIterator[tuple[Event, Callable[[], Any]]]:
+    def subscribe(self, subject: str, durable: str) -> AsyncIterator[tuple[Event, Callable[[], Any]]]:
         """Events of a subject as they come, each with its acknowledgement (await it when done with the event)."""
 
     async def close(self) -> None: ...
@@ -198,9 +195,7 @@ class OnlineRow:
     """A row of a feature set in the online store. `deleted` rows have no values."""
 
     key: tuple[Any, ...]  # values of the entity's keys
-    timestamp: (
-        int | None
-    )  # microseconds since the epoch, or None where the feature set has no time
+    timestamp: int | None  # microseconds since the epoch, or None where the feature set has no time
     values: dict[str, Any]
     deleted: bool = False
 
@@ -208,19 +203,13 @@ class OnlineRow:
 class OnlineFeatures(Protocol):
     """The newest rows of feature sets, for scorers to hold in memory. Can be rebuilt from the objects at any time."""
 
-    async def put(
-        self, namespace: str, feature_set: str, version: str, rows: Iterable[OnlineRow]
-    ) -> int:
+    async def put(self, namespace: str, feature_set: str, version: str, rows: Iterable[OnlineRow]) -> int:
         """Replicate rows (a row per key, and time where there is one); how many."""
 
-    async def get(
-        self, namespace: str, feature_set: str, key: tuple[Any, ...]
-    ) -> list[OnlineRow]:
+    async def get(self, namespace: str, feature_set: str, key: tuple[Any, ...]) -> list[OnlineRow]:
         """The rows of a key, oldest first."""
 
-    def watch(
-        self, namespace: str, feature_set: str
-    ) -> AsyncIterator[OnlineRow | None]:
+    def watch(self, namespace: str, feature_set: str) -> AsyncIterator[OnlineRow | None]:
         """Every row there is, then None once, then each row that changes."""
 
     async def close(self) -> None: ...

@@ -1,0 +1,109 @@
+"""A connection to NATS that says at once why there is none, and that is kept for as long as it is used after that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client
+from nats.errors import Error
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+
+from levada.errors import StoreUnavailable
+from levada.settings import Settings
+from levada.stores.ports import StoreRefused
+
+_CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 10
+_IN_FLIGHT = 4096  # publishes that wait for their acknowledgement at once
+
+
+class Connection:
+    """Connects when first used. Lost connections are made again for ever; meanwhile what is asked fails in time."""
+
+    def __init__(self, url: str, user: str = "", password: str = "") -> None:
+        self._servers = url.split(",")
+        self._user = user
+        self._password = password
+        self._client: Client | None = None
+        self._lock = asyncio.Lock()
+        shown = ",".join(urlsplit(server).netloc.rpartition("@")[2] for server in self._servers)
+        self.place = f"NATS {shown}"
+
+    async def jetstream(self) -> JetStreamContext:
+        """JetStream of a live connection; raises StoreUnavailable if none can be made."""
+        async with self._lock:
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connect()
+            return self._client.jetstream(timeout=_ANSWER_SECONDS, publish_async_max_pending=_IN_FLIGHT)
+
+    async def close(self) -> None:
+        if self._client is not None and not self._client.is_closed:
+            await self._client.close()
+        self._client = None
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns errors of nats-py into StoreUnavailable."""
+        try:
+            yield
+        except (Error, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+
+    async def _connect(self) -> Client:
+        client = Client()
+        failures: list[Exception] = []
+        failed = asyncio.Event()
+
+        async def on_error(error: Exception) -> None:
+            failures.append(error)
+            if len(failures) >= len(self._servers):
+                failed.set()
+
+        connecting = asyncio.ensure_future(
+            client.connect(
+                servers=self._servers,
+                user=self._user or None,
+                password=self._password or None,
+                name="levada",
+                error_cb=on_error,
+                connect_timeout=_CONNECT_SECONDS,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                ping_interval=20,
+            )
+        )
+        # Tried for ever once connected, but a first connection that fails at every server is the caller's to know.
+        waiting = asyncio.ensure_future(failed.wait())
+        try:
+            await asyncio.wait({connecting, waiting}, timeout=2 * _CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done() and connecting.exception() is None:
+                return client
+            error = connecting.exception() if connecting.done() else None
+            raise self._unavailable(error or (failures[0] if failures else TimeoutError("no answer")))
+        finally:
+            waiting.cancel()
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+                await client.close()
+
+    def _unavailable(self, error: BaseException) -> StoreUnavailable:
+        text = str(error).strip() or type(error).__name__
+        if "authorization" in text.lower() or "permissions violation" in text.lower():
+            return StoreRefused(f"{self.place} refuses this user: {text}")
+        if isinstance(error, NoStreamResponseError | ServiceUnavailableError):
+            return StoreUnavailable(f"{self.place} answers, but its JetStream does not")
+        if isinstance(error, APIError):
+            return StoreUnavailable(f"{self.place} could not do it: {error.description or text}")
+        return StoreUnavailable(f"{self.place} does not answer: {text}")
+
+
+def connection_of(settings: Settings) -> Connection:
+    """The connection that the settings name."""
+    if not settings.nats_url:
+        raise StoreUnavailable("LEVADA_NATS_URL is not set, so there is no NATS")
+    return Connection(settings.nats_url, settings.nats_user, settings.nats_password.get_secret_value())

@@ -1,0 +1,99 @@
+"""From a score, or anything else, back to the raw files it was made from: one query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from graphlib import TopologicalSorter
+from typing import Any
+
+from levada.stores.ports import LineageNode
+from levada.stores.postgres.connection import Connection
+
+_SOURCE = "source"
+
+# The start is a score of a batch, a score of a scorer, or artifacts of that id; then parents, each key once.
+_QUERY = """
+WITH RECURSIVE score AS (
+    SELECT a.key AS parent, r.namespace, r.scoring_run AS owner, a.created_at,
+           jsonb_build_object('row', s.row, 'value', s.value, 'label', s.label, 'entity', s.entity,
+                              'eventTime', s.event_time) AS details
+    FROM score_runs r
+    JOIN score_rows s ON s.run = r.run AND s.row = %(row)s
+    JOIN artifacts a ON a.key = concat_ws('/', 'scores', r.namespace, r.scoring_run, r.execution)
+    WHERE r.execution = %(source)s AND (%(namespace)s::text IS NULL OR r.namespace = %(namespace)s)
+    UNION ALL
+    SELECT concat_ws('/', 'candidate', p.namespace, p.candidate, p.candidate), p.namespace, p.deployment,
+           s.scored_at,
+           jsonb_build_object('row', s.seq, 'value', s.value, 'label', s.label, 'deployment', p.deployment,
+                              'version', p.version, 'request', s.request)
+    FROM scorers p
+    JOIN online_score_rows s ON s.scorer = p.scorer AND s.seq = %(row)s
+    WHERE p.source = %(source)s AND (%(namespace)s::text IS NULL OR p.namespace = %(namespace)s)
+), history (key) AS (
+    SELECT parent FROM score
+    UNION
+    SELECT key FROM artifacts WHERE id = %(id)s AND (%(namespace)s::text IS NULL OR namespace = %(namespace)s)
+    UNION
+    SELECT l.parent FROM history h JOIN lineage l ON l.child = h.key
+)
+SELECT concat_ws('/', 'score', namespace, owner, %(id)s) AS key, created_at, ARRAY[parent] AS parents, details
+FROM score
+UNION ALL
+SELECT h.key, a.created_at, ARRAY(SELECT parent FROM lineage WHERE child = h.key ORDER BY parent),
+       a.details || jsonb_build_object('uri', a.uri, 'digest', a.digest, 'rows', a.rows)
+FROM history h
+LEFT JOIN artifacts a ON a.key = h.key
+"""
+
+
+def of(connection: Connection, id: str) -> list[LineageNode]:
+    """The history of something, itself first and whatever was made from something before it; see `Catalogue.lineage`.
+
+    What was forgotten since stands there without a time. `namespace/id` names one of several of the same id.
+    """
+    namespace, _, name = id.rpartition("/")
+    source, _, row = name.rpartition(":")
+    is_score = bool(source) and row.isascii() and row.isdigit() and int(row) < 2**63
+    values = {
+        "id": name,
+        "namespace": namespace or None,
+        "source": source if is_score else None,
+        "row": int(row) if is_score else None,
+    }
+    found = {
+        key: (created_at, parents, details)
+        for key, created_at, parents, details in connection.execute(_QUERY.encode(), values)
+    }
+    # Parents come first in a topological order.
+    order = TopologicalSorter({key: parents for key, (_, parents, _) in found.items()}).static_order()
+    nodes: list[LineageNode] = []
+    for key in reversed(list(order)):
+        nodes += _nodes(key, *found[key])
+    return sorted(nodes, key=lambda node: node.type == _SOURCE)
+
+
+def _nodes(
+    key: str, created_at: datetime | None, parents: list[str], details: dict[str, Any] | None
+) -> Iterator[LineageNode]:
+    """The node of a key and, if it is a batch, one for each of the files that it was made from."""
+    type, namespace, owner, id = key.split("/")
+    if details is None:
+        yield LineageNode(id, type, owner, None, (), {"namespace": namespace, "forgotten": True})
+        return
+    originals = details.pop("originals", [])
+    files = [
+        LineageNode(
+            f"{id}/{original['key']}",
+            _SOURCE,
+            original["key"].removeprefix("original/"),
+            created_at,
+            (),
+            {"digest": original["digest"], "bytes": original["bytes"]},
+        )
+        for original in originals
+    ]
+    known = {name: value for name, value in details.items() if value is not None}
+    ids = tuple(parent.rpartition("/")[2] for parent in parents) + tuple(file.id for file in files)
+    yield LineageNode(id, type, owner, created_at, ids, {"namespace": namespace, **known})
+    yield from files
