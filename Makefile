@@ -14,7 +14,7 @@ demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a s
 	@$(BIN)/levada demo
 
 test: lint ## Run every check and every test
-	@$(BIN)/pytest -n $(WORKERS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: .venv/.dev ## Check style, types and the layers between packages
 	@$(BIN)/ruff check --quiet
