@@ -69,12 +69,12 @@ def run(
     resources = _load(filename, namespace)
     display = LiveDisplay(err) if err.is_terminal else PlainDisplay(err)
 
-    async def settled(engine: LocalEngine, stores: Stores) -> None:
-        if serve:
-            for record in engine.records.values():
-                url = getattr(record.resource.status, "url", None)
-                if url:
-                    err.print(f"{record.resource.ref} serves at {url}", highlight=False, soft_wrap=True)
+    async def settled(engine: LocalEngine, stores: Stores) -> bool:
+        for record in engine.records.values():
+            url = getattr(record.resource.status, "url", None)
+            if url:
+                err.print(f"{record.resource.ref} serves at {url}", highlight=False, soft_wrap=True)
+        return serve
 
     try:
         with display:

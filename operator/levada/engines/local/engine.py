@@ -35,15 +35,11 @@ RETRY_AFTER = timedelta(seconds=1)  # after a store did not answer
 
 
 class LocalEngine:
-    """Carries out what the home's resources want.
-
-    `serve`: keep scorers running and go on until cancelled; else end when there is nothing left to do.
-    """
+    """Carries out what the home's resources want; with `serve`, scorers of Deployments are kept running."""
 
     def __init__(self, home: Home, stores: Stores, *, serve: bool, cores: int | None = None) -> None:
         self._home = home
         self._stores = stores
-        self._serve = serve
         self.records: dict[Ref, Record] = {record.resource.ref: record for record in home.all()}
         self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark)
         self.scorers = Scorers(home, stores.for_steps, self._mark, keep=serve)
@@ -57,11 +53,8 @@ class LocalEngine:
         for resource in resources:
             self._put(self._home.apply(resource))
 
-    async def run(self, settled: Callable[[], Awaitable[None]]) -> None:
-        """Reconcile until nothing is left to do (or for ever with `serve`; cancel to stop).
-
-        `settled` is awaited whenever nothing is left to do for now, while everything is still up.
-        """
+    async def run(self, settled: Callable[[], Awaitable[bool]]) -> None:
+        """Reconcile until there is nothing left to do and `settled`, awaited then, says not to go on."""
         self.jobs.retry_failed()
         for ref in self.records:
             self._mark(ref)
@@ -71,10 +64,8 @@ class LocalEngine:
                     ref = next(iter(self._dirty))
                     del self._dirty[ref]
                     await self._reconcile(ref)
-                if self._settled():
-                    await settled()
-                    if not self._serve:
-                        return
+                if self._settled() and not await settled():
+                    return
                 await self._woken.wait()
                 self._woken.clear()
         finally:
@@ -86,7 +77,7 @@ class LocalEngine:
     async def _stop(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
-        await self.jobs.cancel()
+        await self.jobs.stop()
         await self.scorers.stop()
         # Statuses must not go on saying that something is served.
         for ref, record in list(self.records.items()):
@@ -132,6 +123,8 @@ class LocalEngine:
             record = await self._record_decision(record, decision)
         for child in planned.children:
             self._put(self._home.apply(child, owner=resource.ref))
+        if planned.jobs:
+            await self.jobs.warm_up()
         for job in planned.jobs:
             self.jobs.ensure(job)
         for ref in planned.deletions:

@@ -11,14 +11,13 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from levada.engines.local.home import Home, write_atomically
-from levada.engines.local.children import end, spawn
+from levada.engines.local.children import Forker, end
 from levada.planners.plan import Job, JobState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
@@ -54,6 +53,7 @@ class Jobs:
         self._cores = slots
         self._slots = asyncio.Semaphore(slots)
         self._changed = changed
+        self._forker = Forker(home.root / "forker.log")
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, JobState] = {}
@@ -83,6 +83,15 @@ class Jobs:
         self._owners[key] = job.owner
         self._running[key] = _Running(job, datetime.now(UTC))
         self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
+
+    async def warm_up(self) -> None:
+        """Load the steps' libraries in the background."""
+        await self._forker.start()
+
+    async def stop(self) -> None:
+        """End what runs; it goes on from where it is the next time."""
+        await self.cancel()
+        await self._forker.stop()
 
     def progress(self) -> Iterator[tuple[Ref, ProgressRecord, datetime]]:
         """How far every running job is, and since when."""
@@ -189,12 +198,12 @@ class Jobs:
                 "LEVADA_CPUS": str(max(1, self._cores // min(job.parallelism, job.completions))),
             }
         )
-        command = [sys.executable, "-m", "levada.steps", str(self._folder / key / "input.json")]
-        process = await spawn(command, environment, folder / "log.txt")
+        step, input_file = job.input.work.step, self._folder / key / "input.json"
+        child = await self._forker.step(step, input_file, environment, folder / "log.txt")
         try:
-            return await process.wait()
+            return await child.wait()
         finally:
-            await end(process, GRACE)
+            await end(child, GRACE)
             shutil.rmtree(scratch, ignore_errors=True)
 
     async def _take_result(self, folder: Path) -> bool:

@@ -17,7 +17,8 @@ from levada.resources import AnyResource, ModelCandidate, Ref
 
 SHOW_EVERY = 0.125  # seconds
 
-Settled = Callable[[LocalEngine, Stores], Awaitable[None]]
+Settled = Callable[[LocalEngine, Stores], Awaitable[bool]]
+"""Awaited whenever nothing is left to do for now, while everything is up; whether to go on."""
 
 
 def run_session(
@@ -25,7 +26,7 @@ def run_session(
 ) -> dict[Ref, AnyResource]:
     """Apply manifests to a home and carry them out; the home's resources as they stand at the end.
 
-    `settled` is awaited whenever nothing is left to do for now. Raises Stalled where a manifest changes what may not
+    It ends when nothing is left to do, or when `settled` says so. Raises Stalled where a manifest changes what may not
     change, HomeInUse where another engine has the home, KeyboardInterrupt on Ctrl-C and SIGTERM.
     """
     with LocalServers(root) as servers:
@@ -47,11 +48,10 @@ async def _run(
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
-    async def when_settled() -> None:
+    async def when_settled() -> bool:
         await export_reports(home, engine, stores)
         display.show(rows_of(engine))
-        if settled is not None:
-            await settled(engine, stores)
+        return settled is not None and await settled(engine, stores)
 
     showing = asyncio.create_task(_show(engine, display))
     try:
