@@ -11,7 +11,7 @@ help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
-	@$(BIN)/levada demo
+	@$(BIN)/python examples/demo.py
 
 test: lint ## Run every check and every test
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup

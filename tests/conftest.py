@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,8 +14,11 @@ import nats
 import psycopg
 import pytest
 from minio import Minio
+from pydantic import SecretStr
 
 from levada.engines.local.servers import Endpoints, LocalServers, NatsEndpoint, S3Endpoint
+from levada.settings import Settings
+from levada.stores.open import open_catalogue
 
 _numbers = count(1)
 
@@ -27,7 +31,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
-    """The servers of this worker. Tests ask for `postgres`, `bus` or `bucket` instead, which are theirs alone."""
+    """The servers of this worker. Tests ask for what is theirs alone: `settings`, or `postgres`, `bus`, `bucket`."""
     with (
         tempfile.TemporaryDirectory(prefix="levada-tests-") as home,
         LocalServers(Path(home), durable=False) as running,
@@ -38,12 +42,27 @@ def servers() -> Iterator[LocalServers]:
 @pytest.fixture
 def postgres(servers: LocalServers) -> Iterator[str]:
     """The DSN of an empty database of the test's own."""
+    with _fresh_database(servers.postgres(), "template1") as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def _catalogue_template(servers: LocalServers) -> str:
+    """The name of a database with the catalogue's schema, to copy."""
     server = servers.postgres()
     with psycopg.connect(server, autocommit=True) as connection:
-        name = f"test{next(_numbers)}"
-        connection.execute(f"create database {name}")
-        yield f"{server.rpartition('/')[0]}/{name}"
-        connection.execute(f"drop database {name} with (force)")
+        connection.execute("create database catalogue")
+    catalogue = open_catalogue(Settings(postgres_dsn=SecretStr(f"{server.rpartition('/')[0]}/catalogue")))
+    catalogue.migrate()
+    catalogue.close()
+    return "catalogue"
+
+
+@pytest.fixture
+def catalogue_dsn(servers: LocalServers, _catalogue_template: str) -> Iterator[str]:
+    """The DSN of a database of the test's own, with the catalogue's schema and no rows."""
+    with _fresh_database(servers.postgres(), _catalogue_template) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -63,9 +82,25 @@ def bucket(servers: LocalServers) -> S3Endpoint:
 
 
 @pytest.fixture
-def endpoints(postgres: str, bus: NatsEndpoint, bucket: S3Endpoint) -> Endpoints:
-    """All three."""
-    return Endpoints(postgres, bus, bucket)
+def endpoints(catalogue_dsn: str, bus: NatsEndpoint, bucket: S3Endpoint) -> Endpoints:
+    """All three, the catalogue with its schema."""
+    return Endpoints(catalogue_dsn, bus, bucket)
+
+
+@pytest.fixture
+def settings(endpoints: Endpoints) -> Settings:
+    """Settings that name `endpoints`."""
+    fields = {name.removeprefix("LEVADA_").lower(): value for name, value in endpoints.environment().items()}
+    return Settings.model_validate(fields)
+
+
+@contextmanager
+def _fresh_database(server: str, template: str) -> Iterator[str]:
+    name = f"test{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+        yield f"{server.rpartition('/')[0]}/{name}"
+        connection.execute(f"drop database {name} with (force)")
 
 
 def s3_client(endpoint: S3Endpoint) -> Minio:
