@@ -13,7 +13,7 @@ from levada import names
 from levada.features.types import ColumnType
 from levada.resources.base import Model
 from levada.resources.dataset import Column
-from levada.resources.featureset import InputVersion
+from levada.resources.status import InputVersion
 from levada.resources.trainingrun import Task
 
 

@@ -20,6 +20,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 LABEL_KIND = f"{GROUP}/kind"
 LABEL_NAME = f"{GROUP}/name"
 LABEL_EXECUTION = f"{GROUP}/execution"
+# a new value asks for one more execution by hand
+ANNOTATION_REQUESTED = f"{GROUP}/requested-at"
 
 _EVENT_NAMESPACE = uuid.UUID("6f1cf5a0-6f0c-5c0e-9d4c-0d9a1f3f9b11")
 

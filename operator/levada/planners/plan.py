@@ -17,7 +17,10 @@ from levada.steps.io import ProgressRecord, StepError, StepInput, StepResult
 
 @dataclass(frozen=True)
 class Job:
-    """A step to run: a Kubernetes Job (Indexed), or subprocesses."""
+    """A step to run: a Kubernetes Job (Indexed), or subprocesses.
+
+    Created if no job of its name exists; one that exists is left as it is, whatever has changed here since.
+    """
 
     name: str
     owner: Ref
@@ -76,9 +79,7 @@ class Serving:
 class ServingState:
     """What has been observed of it."""
 
-    ready_versions: frozenset[int] = (
-        frozenset()
-    )  # loaded, checked and answering (or checked, where nothing serves)
+    ready_versions: frozenset[int] = frozenset()  # loaded, checked and answering (or checked, where nothing serves)
     url: str | None = None
     message: str = ""  # why it is not ready
     error: StepError | None = None  # the user must act
@@ -114,22 +115,25 @@ class Decision:
 class Observed:
     """The world as far as a resource's planner looks at it."""
 
-    resources: Mapping[Ref, AnyResource] = field(
-        default_factory=dict
-    )  # those it refers to, and its children
+    # All resources that there are: planners follow references, and references of references.
+    resources: Mapping[Ref, AnyResource] = field(default_factory=dict)
     jobs: Mapping[str, JobState] = field(default_factory=dict)  # its jobs by name
     serving: ServingState | None = None
-    source: str | None = (
-        None  # what tells that a source changed, where the engine can see it
-    )
-    triggers: tuple[
-        str, ...
-    ] = ()  # ids of trigger messages that are not yet answered, oldest first
+    source: str | None = None  # what tells that a source changed, where the engine can see it
+    triggers: tuple[str, ...] = ()  # ids of trigger messages that are not yet answered, oldest first
+    bucket: str = "levada"  # where outputs lie: s3://<bucket>/<prefix>
+    # One machine without pods: file:// sources are read, podTemplate is refused, and a failed execution whose job
+    # is not there any more is tried again.
+    local: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What should exist for a resource. Engines make it so, in this order: decisions, children, jobs, serving, status."""
+    """What should exist for a resource. Engines make it so, in this order: decisions, children, jobs, serving, status.
+
+    Jobs of the resource that run and are neither in `jobs` nor in `keep` are obsolete: engines end them. Children that
+    are not named stay. Messages in `answered` are acknowledged once the status is written.
+    """
 
     status: Status
     jobs: tuple[Job, ...] = ()
@@ -138,3 +142,5 @@ class Plan:
     deletions: tuple[Ref, ...] = ()
     decisions: tuple[Decision, ...] = ()
     requeue_after: timedelta | None = None
+    keep: tuple[str, ...] = ()  # names of older jobs that may run on
+    answered: tuple[str, ...] = ()  # ids of trigger messages that need not be shown again

@@ -87,9 +87,7 @@ class ScoringRun(Resource[ScoringRunSpec, ScoringRunStatus]):
     status: ScoringRunStatus = ScoringRunStatus()
 
 
-AnyResource: TypeAlias = (
-    Dataset | FeatureSet | TrainingRun | ModelCandidate | Deployment | ScoringRun
-)
+AnyResource: TypeAlias = Dataset | FeatureSet | TrainingRun | ModelCandidate | Deployment | ScoringRun
 
 RESOURCES: dict[Kind, type[AnyResource]] = {
     Kind.DATASET: Dataset,

@@ -18,12 +18,8 @@ class ConditionType(StrEnum):
     READY = "Ready"  # positive: the latest spec is carried out and usable
     RECONCILING = "Reconciling"  # negative while True (kstatus: in progress)
     STALLED = "Stalled"  # negative: the user must act (kstatus: failed)
-    COMPLETE = (
-        "Complete"  # positive: an execution of something that ends has ended well
-    )
-    FAILED = (
-        "Failed"  # negative: an execution of something that ends has failed for good
-    )
+    COMPLETE = "Complete"  # positive: an execution of something that ends has ended well
+    FAILED = "Failed"  # negative: an execution of something that ends has failed for good
 
 
 class Reason(StrEnum):
@@ -69,18 +65,12 @@ class Condition(Model):
     type: ConditionType = Field(description="Aspect of the state.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: Reason = Field(description="Machine-readable cause.")
-    message: str = Field(
-        default="", max_length=32768, description="One sentence for a person."
-    )
-    observed_generation: int = Field(
-        default=0, ge=0, description="Generation of the spec that this speaks of."
-    )
+    message: str = Field(default="", max_length=32768, description="One sentence for a person.")
+    observed_generation: int = Field(default=0, ge=0, description="Generation of the spec that this speaks of.")
     last_transition_time: datetime = Field(description="When `status` last changed.")
 
 
-def condition_of(
-    conditions: Iterable[Condition], type: ConditionType
-) -> Condition | None:
+def condition_of(conditions: Iterable[Condition], type: ConditionType) -> Condition | None:
     """The condition of a type, or None."""
     return next((c for c in conditions if c.type == type), None)
 
@@ -91,17 +81,13 @@ def is_true(conditions: Iterable[Condition], type: ConditionType) -> bool:
     return found is not None and found.status == "True"
 
 
-def merge_conditions(
-    old: Iterable[Condition], new: Iterable[Condition]
-) -> list[Condition]:
+def merge_conditions(old: Iterable[Condition], new: Iterable[Condition]) -> list[Condition]:
     """`new`, keeping an old condition's transition time where its status did not change; sorted by type."""
     before = {c.type: c for c in old}
     merged = []
     for condition in new:
         last = before.get(condition.type)
         if last is not None and last.status == condition.status:
-            condition = condition.model_copy(
-                update={"last_transition_time": last.last_transition_time}
-            )
+            condition = condition.model_copy(update={"last_transition_time": last.last_transition_time})
         merged.append(condition)
     return sorted(merged, key=lambda c: c.type.value)

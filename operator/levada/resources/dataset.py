@@ -21,7 +21,7 @@ from levada.resources.base import (
     Trigger,
     Union,
 )
-from levada.resources.status import Execution, Status, Stored
+from levada.resources.status import RunStatus, Stored
 
 
 class ObjectSource(Model):
@@ -32,63 +32,43 @@ class ObjectSource(Model):
         "A path that starts with ./ is taken relative to the manifest's file.",
         pattern=r"^(s3://[^/]+/?.*|file:///.*|\./.*)$",
     )
-    pattern: Text = Field(
-        default="*", description="Glob on the path below `uri`; `**` crosses folders."
-    )
+    pattern: Text = Field(default="*", description="Glob on the path below `uri`; `**` crosses folders.")
     endpoint: Text | None = Field(
         default=None,
         description="S3 endpoint, e.g. http://minio:9000; Levada's own if absent.",
     )
     region: Text | None = Field(default=None, description="S3 region.")
-    credentials: Credentials | None = Field(
-        default=None, description="Absent: Levada's own store credentials."
-    )
+    credentials: Credentials | None = Field(default=None, description="Absent: Levada's own store credentials.")
 
 
 class HttpSource(Model):
     """A file behind an HTTP address."""
 
     url: Text = Field(description="Address of the file.", pattern=r"^https?://.+$")
-    credentials: Credentials | None = Field(
-        default=None, description="Secret with username and password, or token."
-    )
+    credentials: Credentials | None = Field(default=None, description="Secret with username and password, or token.")
 
 
 class SqlSource(Model):
     """The rows of a query against a SQL database."""
 
-    dsn: Text = Field(
-        description="Connection address without a password, e.g. postgresql://host:5432/db."
-    )
-    query: Annotated[str, Field(min_length=1, max_length=65536)] = Field(
-        description="SELECT whose rows are ingested."
-    )
-    credentials: Credentials | None = Field(
-        default=None, description="Secret with username and password."
-    )
+    dsn: Text = Field(description="Connection address without a password, e.g. postgresql://host:5432/db.")
+    query: Annotated[str, Field(min_length=1, max_length=65536)] = Field(description="SELECT whose rows are ingested.")
+    credentials: Credentials | None = Field(default=None, description="Secret with username and password.")
 
 
 class StreamSource(Model):
     """Records of a NATS JetStream subject."""
 
     subject: Subject = Field(description="NATS subject of the records.")
-    stream: Text | None = Field(
-        default=None, description="JetStream stream; found by subject if absent."
-    )
+    stream: Text | None = Field(default=None, description="JetStream stream; found by subject if absent.")
 
 
 class Source(Model):
     """Where the data comes from."""
 
-    union = Union(
-        "type", {"object": "object", "http": "http", "sql": "sql", "stream": "stream"}
-    )
-    type: Literal["object", "http", "sql", "stream"] = Field(
-        description="Which block below is given."
-    )
-    object: ObjectSource | None = Field(
-        default=None, description="Files or object storage."
-    )
+    union = Union("type", {"object": "object", "http": "http", "sql": "sql", "stream": "stream"})
+    type: Literal["object", "http", "sql", "stream"] = Field(description="Which block below is given.")
+    object: ObjectSource | None = Field(default=None, description="Files or object storage.")
     http: HttpSource | None = Field(default=None, description="HTTP.")
     sql: SqlSource | None = Field(default=None, description="SQL database.")
     stream: StreamSource | None = Field(default=None, description="Message stream.")
@@ -98,20 +78,14 @@ class Format(Model):
     """How the bytes are read. Compression is seen from the name and the bytes: .gz, .zst, .zip."""
 
     type: Literal["csv", "jsonl", "parquet"] = Field(description="File format.")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(
-        default=",", description="CSV: separator."
-    )
-    header: bool = Field(
-        default=True, description="CSV: whether the first line names the columns."
-    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(default=",", description="CSV: separator.")
+    header: bool = Field(default=True, description="CSV: whether the first line names the columns.")
     null_values: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=lambda: ["", "NA"],
         max_length=32,
         description="CSV: texts that mean a missing value.",
     )
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(
-        default="utf-8", description="Text encoding."
-    )
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="Text encoding.")
 
 
 class Column(Model):
@@ -125,15 +99,9 @@ class Column(Model):
 class DataSchema(Model):
     """What the data looks like; what is absent is inferred and shown in the status."""
 
-    time_column: ColumnName | None = Field(
-        default=None, description="Column with the time of each row."
-    )
-    keys: list[ColumnName] = Field(
-        default_factory=list, max_length=16, description="Columns that identify a row."
-    )
-    columns: list[Column] | None = Field(
-        default=None, max_length=1024, description="Columns; inferred if absent."
-    )
+    time_column: ColumnName | None = Field(default=None, description="Column with the time of each row.")
+    keys: list[ColumnName] = Field(default_factory=list, max_length=16, description="Columns that identify a row.")
+    columns: list[Column] | None = Field(default=None, max_length=1024, description="Columns; inferred if absent.")
 
 
 class QualityCheck(Model):
@@ -171,9 +139,7 @@ class QualityCheck(Model):
         description="Regular expression (RE2) that the whole text must match.",
     )
     not_null: bool = Field(default=False, description="Values must be present.")
-    unique: bool = Field(
-        default=False, description="Values must not repeat within the batch."
-    )
+    unique: bool = Field(default=False, description="Values must not repeat within the batch.")
     outliers: float | None = Field(
         default=None,
         gt=0,
@@ -202,15 +168,9 @@ class DatasetSpec(RunPolicy):
 
     source: Source = Field(description="Where the data comes from.")
     format: Format = Field(description="How it is read.")
-    schema_: DataSchema = Field(
-        default_factory=DataSchema, alias="schema", description="What it looks like."
-    )
-    quality: list[QualityCheck] = Field(
-        default_factory=list, max_length=256, description="What is demanded of it."
-    )
-    partitions: Partitions = Field(
-        default_factory=Partitions, description="How one ingestion is split."
-    )
+    schema_: DataSchema = Field(default_factory=DataSchema, alias="schema", description="What it looks like.")
+    quality: list[QualityCheck] = Field(default_factory=list, max_length=256, description="What is demanded of it.")
+    partitions: Partitions = Field(default_factory=Partitions, description="How one ingestion is split.")
     schedule: Schedule | None = Field(default=None, description="When to ingest again.")
     triggers: list[Trigger] = Field(
         default_factory=list,
@@ -230,20 +190,16 @@ class BatchStatus(Stored):
     created_at: datetime = Field(description="When it was committed.")
 
 
-class DatasetStatus(Status):
+class DatasetStatus(RunStatus):
     """What has been observed of a Dataset."""
 
-    latest_batch: BatchStatus | None = Field(
-        default=None, description="The newest batch."
-    )
+    latest_batch: BatchStatus | None = Field(default=None, description="The newest batch.")
     batches: list[Name] = Field(
         default_factory=list,
-        max_length=10,
+        max_length=1000,
         description="Ids of the newest batches, newest first.",
     )
-    execution: Execution | None = Field(
-        default=None, description="The current or last ingestion."
-    )
+    batch_count: int = Field(default=0, ge=0, description="How many batches there have been.")
     columns: list[Column] = Field(
         default_factory=list,
         max_length=1024,

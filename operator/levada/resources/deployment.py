@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from levada.resources.base import Duration, Model, Name, Resources, Rule, Subject, Text
+from levada.resources.conditions import Reason
 from levada.resources.status import Status
 
 
@@ -21,9 +22,7 @@ class ModelSource(Model):
             lambda m: (m.training_run is None) != (m.candidate is None),
         ),
     )
-    training_run: Name | None = Field(
-        default=None, description="Follow the best candidate of this TrainingRun."
-    )
+    training_run: Name | None = Field(default=None, description="Follow the best candidate of this TrainingRun.")
     candidate: Name | None = Field(default=None, description="Pin this ModelCandidate.")
 
 
@@ -31,59 +30,41 @@ class DeploymentTest(Model):
     """A check before a version serves."""
 
     type: Literal["smoke", "quality", "latency"] = Field(description="What is checked.")
-    metric: Text | None = Field(
-        default=None, description="quality: metric of the evaluation."
-    )
+    metric: Text | None = Field(default=None, description="quality: metric of the evaluation.")
     minimum: float | None = Field(default=None, description="quality: smallest value.")
-    maximum: float | None = Field(
-        default=None, description="quality: largest value; latency: milliseconds a row."
-    )
+    maximum: float | None = Field(default=None, description="quality: largest value; latency: milliseconds a row.")
 
 
 class RolloutStep(Model):
     weight: int = Field(ge=0, le=100, description="Share of requests in percent.")
-    pause: Duration | None = Field(
-        default=None, description="How long before the next step."
-    )
+    pause: Duration | None = Field(default=None, description="How long before the next step.")
 
 
 class Rollout(Model):
     """How a new version takes over."""
 
-    strategy: Literal["replace", "canary", "blueGreen", "shadow"] = Field(
-        default="replace", description="How."
-    )
-    steps: list[RolloutStep] = Field(
-        default_factory=list, max_length=32, description="canary: the steps."
-    )
+    strategy: Literal["replace", "canary", "blueGreen", "shadow"] = Field(default="replace", description="How.")
+    steps: list[RolloutStep] = Field(default_factory=list, max_length=32, description="canary: the steps.")
 
 
 class Fallback(Model):
     """Better wrong than late."""
 
-    deadline: Duration = Field(
-        description="After this a request is answered by the previous version."
-    )
+    deadline: Duration = Field(description="After this a request is answered by the previous version.")
 
 
 class Revert(Model):
     """When a version is taken back."""
 
-    on: list[Text] = Field(
-        min_length=1, max_length=16, description="Signals: quality, latency, errors."
-    )
-    min_samples: int = Field(
-        default=100, ge=1, description="How many outcomes are needed."
-    )
+    on: list[Text] = Field(min_length=1, max_length=16, description="Signals: quality, latency, errors.")
+    min_samples: int = Field(default=100, ge=1, description="How many outcomes are needed.")
     window: Duration = Field(default="1h", description="Over what time.")
 
 
 class EntityFeatures(Model):
     """Take the row itself from the online store, by entity key."""
 
-    by_entity_key: bool = Field(
-        default=False, description="Requests bring only the entity's keys."
-    )
+    by_entity_key: bool = Field(default=False, description="Requests bring only the entity's keys.")
 
 
 class Cache(Model):
@@ -96,12 +77,8 @@ class AsyncScoring(Model):
 
 
 class Monitoring(Model):
-    drift: bool = Field(
-        default=False, description="Measure drift of features and predictions."
-    )
-    outcomes: Name | None = Field(
-        default=None, description="Dataset of the actual values."
-    )
+    drift: bool = Field(default=False, description="Measure drift of features and predictions.")
+    outcomes: Name | None = Field(default=None, description="Dataset of the actual values.")
 
 
 class Autoscaling(Model):
@@ -114,9 +91,7 @@ class Autoscaling(Model):
     )
     min_replicas: int = Field(default=1, ge=0, le=1000, description="Fewest replicas.")
     max_replicas: int = Field(default=1, ge=1, le=1000, description="Most replicas.")
-    target_cpu_percent: int = Field(
-        default=80, ge=1, le=100, description="Wanted CPU use."
-    )
+    target_cpu_percent: int = Field(default=80, ge=1, le=100, description="Wanted CPU use.")
 
 
 class Recording(Model):
@@ -153,28 +128,14 @@ class DeploymentSpec(Model):
         max_length=32,
         description="Checks before a version serves.",
     )
-    rollout: Rollout = Field(
-        default_factory=Rollout, description="How a new version takes over."
-    )
-    fallback: Fallback | None = Field(
-        default=None, description="Better wrong than late."
-    )
-    revert: Revert | None = Field(
-        default=None, description="When a version is taken back."
-    )
-    features: EntityFeatures = Field(
-        default_factory=EntityFeatures, description="What requests bring."
-    )
+    rollout: Rollout = Field(default_factory=Rollout, description="How a new version takes over.")
+    fallback: Fallback | None = Field(default=None, description="Better wrong than late.")
+    revert: Revert | None = Field(default=None, description="When a version is taken back.")
+    features: EntityFeatures = Field(default_factory=EntityFeatures, description="What requests bring.")
     cache: Cache | None = Field(default=None, description="Cached predictions.")
-    async_: AsyncScoring | None = Field(
-        default=None, alias="async", description="Scoring behind a queue."
-    )
-    recording: Recording = Field(
-        default_factory=Recording, description="What is kept of scores."
-    )
-    monitoring: Monitoring = Field(
-        default_factory=Monitoring, description="What is watched."
-    )
+    async_: AsyncScoring | None = Field(default=None, alias="async", description="Scoring behind a queue.")
+    recording: Recording = Field(default_factory=Recording, description="What is kept of scores.")
+    monitoring: Monitoring = Field(default_factory=Monitoring, description="What is watched.")
     keep_versions: int = Field(
         default=2,
         ge=1,
@@ -187,32 +148,22 @@ class DeploymentSpec(Model):
         le=1000,
         description="Fixed number of replicas; 1 if absent.",
     )
-    autoscaling: Autoscaling | None = Field(
-        default=None, description="Replicas by load."
-    )
-    resources: Resources | None = Field(
-        default=None, description="Resources of the scorer's container."
-    )
+    autoscaling: Autoscaling | None = Field(default=None, description="Replicas by load.")
+    resources: Resources | None = Field(default=None, description="Resources of the scorer's container.")
     suspend: bool = Field(default=False, description="Take over no new version.")
 
 
 class VersionStatus(Model):
     """A version; numbers only grow."""
 
-    version: int = Field(
-        ge=1, description="Number of the version, as in request paths."
-    )
+    version: int = Field(ge=1, description="Number of the version, as in request paths.")
     candidate: Name = Field(description="Its ModelCandidate.")
-    state: Literal["Pending", "Serving", "Previous", "Rejected"] = Field(
-        description="How it stands."
-    )
-    weight: int = Field(
-        default=0, ge=0, le=100, description="Share of requests in percent."
-    )
+    digest: str = Field(max_length=80, description="Digest of its ONNX file.")
+    state: Literal["Pending", "Serving", "Previous", "Rejected"] = Field(description="How it stands.")
+    weight: int = Field(default=0, ge=0, le=100, description="Share of requests in percent.")
     since: datetime = Field(description="Since when.")
-    message: str = Field(
-        default="", max_length=1024, description="Why it was rejected."
-    )
+    reason: Reason | None = Field(default=None, description="Why it was rejected.")
+    message: str = Field(default="", max_length=1024, description="Why it was rejected, for a person.")
 
 
 class DeploymentStatus(Status):
@@ -223,14 +174,10 @@ class DeploymentStatus(Status):
         max_length=2048,
         description="Address of the model (Open Inference Protocol).",
     )
-    serving_version: int | None = Field(
-        default=None, description="Number of the serving version."
-    )
+    serving_version: int | None = Field(default=None, description="Number of the serving version.")
     versions: list[VersionStatus] = Field(
         default_factory=list,
         max_length=20,
         description="The newest versions, newest first.",
     )
-    last_version: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Highest version number ever given."
-    )
+    last_version: Annotated[int, Field(ge=0)] = Field(default=0, description="Highest version number ever given.")

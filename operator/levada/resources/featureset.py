@@ -19,16 +19,14 @@ from levada.resources.base import (
     Trigger,
 )
 from levada.resources.dataset import Column
-from levada.resources.status import Execution, Status, Stored
+from levada.resources.status import InputVersion, RunStatus, Stored
 
 
 class FeatureInput(Model):
     """A Dataset whose rows the query can read, as a table of the Dataset's name (hyphens become underscores)."""
 
     dataset: Name = Field(description="Name of the Dataset.")
-    alias: ColumnName | None = Field(
-        default=None, description="Table name in the query."
-    )
+    alias: ColumnName | None = Field(default=None, description="Table name in the query.")
     batches: Literal["latest", "all"] = Field(
         default="latest",
         description="latest: the newest batch (a snapshot); all: every batch together (increments).",
@@ -38,9 +36,7 @@ class FeatureInput(Model):
 class InputTrigger(Model):
     """When new inputs start a preparation."""
 
-    when: Literal["any", "all"] = Field(
-        default="any", description="any new batch, or all inputs have a new one."
-    )
+    when: Literal["any", "all"] = Field(default="any", description="any new batch, or all inputs have a new one.")
 
 
 class Lookup(Model):
@@ -63,18 +59,14 @@ class Lookup(Model):
         default=None,
         description="Time column of this query: the other's newest row not after it is taken. Absent: its newest.",
     )
-    tolerance: Duration | None = Field(
-        default=None, description="How old the row found may be."
-    )
+    tolerance: Duration | None = Field(default=None, description="How old the row found may be.")
     columns: list[ColumnName] | None = Field(
         default=None,
         min_length=1,
         max_length=512,
         description="Which features to take; all if absent.",
     )
-    prefix: (
-        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)] | None
-    ) = Field(
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)] | None = Field(
         default=None,
         description="Put before the column names; `<feature set>_` if absent.",
     )
@@ -83,29 +75,19 @@ class Lookup(Model):
 class Engine(Model):
     """What runs the query."""
 
-    type: Literal["duckdb", "spark"] = Field(
-        default="duckdb", description="duckdb, or an existing Spark."
-    )
-    endpoint: Text | None = Field(
-        default=None, description="spark: Spark Connect endpoint, sc://host:15002."
-    )
-    memory: Annotated[str, Field(pattern=r"^[0-9]+(Mi|Gi)$", max_length=16)] | None = (
-        Field(
-            default=None,
-            description="duckdb: memory limit; what does not fit spills to disk.",
-        )
+    type: Literal["duckdb", "spark"] = Field(default="duckdb", description="duckdb, or an existing Spark.")
+    endpoint: Text | None = Field(default=None, description="spark: Spark Connect endpoint, sc://host:15002.")
+    memory: Annotated[str, Field(pattern=r"^[0-9]+(Mi|Gi)$", max_length=16)] | None = Field(
+        default=None,
+        description="duckdb: memory limit; what does not fit spills to disk.",
     )
 
 
 class Entity(Model):
     """What a row is about."""
 
-    keys: list[ColumnName] = Field(
-        min_length=1, max_length=8, description="Columns that identify the entity."
-    )
-    timestamp: ColumnName | None = Field(
-        default=None, description="Column with the time of the row."
-    )
+    keys: list[ColumnName] = Field(min_length=1, max_length=8, description="Columns that identify the entity.")
+    timestamp: ColumnName | None = Field(default=None, description="Column with the time of the row.")
 
 
 class Derived(Model):
@@ -122,9 +104,7 @@ class Impute(Model):
         default="median", description="What fills a gap."
     )
     value: float | None = Field(default=None, description="constant: the value.")
-    indicator: bool = Field(
-        default=False, description="Add a column that says where a value was missing."
-    )
+    indicator: bool = Field(default=False, description="Add a column that says where a value was missing.")
 
 
 class Clip(Model):
@@ -159,29 +139,17 @@ class TransformStep(Model):
             "[has(self.impute), has(self.clip), has(self.scale), has(self.encode), has(self.bin), has(self.plugin)]"
             ".filter(x, x).size() == 1",
             "a transform step is exactly one of impute, clip, scale, encode, bin, plugin",
-            lambda s: (
-                sum(
-                    x is not None
-                    for x in (s.impute, s.clip, s.scale, s.encode, s.bin, s.plugin)
-                )
-                == 1
-            ),
+            lambda s: sum(x is not None for x in (s.impute, s.clip, s.scale, s.encode, s.bin, s.plugin)) == 1,
         ),
     )
     impute: Impute | None = Field(default=None, description="Fill missing values.")
     clip: Clip | None = Field(default=None, description="Bound the values.")
-    scale: Literal["standard", "minMax", "robust"] | None = Field(
-        default=None, description="Bring to a common scale."
-    )
-    encode: Encode | None = Field(
-        default=None, description="Make numbers of categories."
-    )
+    scale: Literal["standard", "minMax", "robust"] | None = Field(default=None, description="Bring to a common scale.")
+    encode: Encode | None = Field(default=None, description="Make numbers of categories.")
     bin: Annotated[int, Field(ge=2, le=256)] | None = Field(
         default=None, description="Quantile bins of the training part."
     )
-    plugin: Plugin | None = Field(
-        default=None, description="A transform registered by a plug-in."
-    )
+    plugin: Plugin | None = Field(default=None, description="A transform registered by a plug-in.")
 
 
 class Plugin(Model):
@@ -198,12 +166,8 @@ class Plugin(Model):
 class Transform(Model):
     """Fitted transforms for some columns, in order; fitted by training on the training part only."""
 
-    columns: list[ColumnName] = Field(
-        min_length=1, max_length=1024, description="Columns that they apply to."
-    )
-    steps: list[TransformStep] = Field(
-        min_length=1, max_length=16, description="The transforms."
-    )
+    columns: list[ColumnName] = Field(min_length=1, max_length=1024, description="Columns that they apply to.")
+    steps: list[TransformStep] = Field(min_length=1, max_length=16, description="The transforms.")
 
 
 class Select(Model):
@@ -213,13 +177,11 @@ class Select(Model):
         Rule(
             "self.method == 'columns' ? has(self.columns) : has(self.k)",
             "select by 'columns' needs columns; any other method needs k",
-            lambda s: (
-                s.columns is not None if s.method == "columns" else s.k is not None
-            ),
+            lambda s: s.columns is not None if s.method == "columns" else s.k is not None,
         ),
     )
-    method: Literal["chi2", "anova", "mutualInformation", "variance", "columns"] = (
-        Field(description="How features rank.")
+    method: Literal["chi2", "anova", "mutualInformation", "variance", "columns"] = Field(
+        description="How features rank."
     )
     k: int | None = Field(default=None, ge=1, le=4096, description="How many are kept.")
     columns: list[ColumnName] | None = Field(
@@ -233,12 +195,8 @@ class Select(Model):
 class Online(Model):
     """Keep the newest rows in the in-memory online store."""
 
-    enabled: bool = Field(
-        default=False, description="Whether rows are replicated to the online store."
-    )
-    ttl: Duration | None = Field(
-        default=None, description="How long a row is kept there."
-    )
+    enabled: bool = Field(default=False, description="Whether rows are replicated to the online store.")
+    ttl: Duration | None = Field(default=None, description="How long a row is kept there.")
 
 
 class FeatureSetSpec(RunPolicy):
@@ -256,12 +214,8 @@ class FeatureSetSpec(RunPolicy):
             lambda s: s.query is not None or len(s.inputs) == 1,
         ),
     )
-    inputs: list[FeatureInput] = Field(
-        min_length=1, max_length=32, description="Datasets that the query reads."
-    )
-    trigger: InputTrigger = Field(
-        default_factory=InputTrigger, description="When new inputs start a preparation."
-    )
+    inputs: list[FeatureInput] = Field(min_length=1, max_length=32, description="Datasets that the query reads.")
+    trigger: InputTrigger = Field(default_factory=InputTrigger, description="When new inputs start a preparation.")
     query: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
         default=None,
         description="SELECT over the inputs (DuckDB's SQL): a row per entity and time. Absent: all of the one input.",
@@ -273,18 +227,14 @@ class FeatureSetSpec(RunPolicy):
     )
     engine: Engine = Field(default_factory=Engine, description="What runs the query.")
     entity: Entity = Field(description="What a row is about.")
-    label: ColumnName | None = Field(
-        default=None, description="Column of the query that models predict."
-    )
+    label: ColumnName | None = Field(default=None, description="Column of the query that models predict.")
     features: list[ColumnName] | None = Field(
         default=None,
         min_length=1,
         max_length=2048,
         description="Columns that models see. Absent: all but keys, times and label.",
     )
-    lookback: Duration | None = Field(
-        default=None, description="How far back the query reads for a new row, online."
-    )
+    lookback: Duration | None = Field(default=None, description="How far back the query reads for a new row, online.")
     derive: list[Derived] = Field(
         default_factory=list,
         max_length=512,
@@ -293,16 +243,13 @@ class FeatureSetSpec(RunPolicy):
     transform: list[Transform] = Field(
         default_factory=list,
         max_length=256,
-        description="Fitted transforms. Numbers named by none have gaps filled by the median, texts are one-hot encoded.",
+        description="Fitted transforms. Of columns that none names, numbers get the median for gaps, texts are one-hot "
+        "encoded.",
     )
     select: Select | None = Field(default=None, description="Feature selection.")
     online: Online = Field(default_factory=Online, description="Online store.")
-    partitions: int = Field(
-        default=1, ge=1, le=256, description="Into how many files the rows are written."
-    )
-    schedule: Schedule | None = Field(
-        default=None, description="When to prepare again."
-    )
+    partitions: int = Field(default=1, ge=1, le=256, description="Into how many files the rows are written.")
+    schedule: Schedule | None = Field(default=None, description="When to prepare again.")
     triggers: list[Trigger] = Field(
         default_factory=list,
         max_length=16,
@@ -311,39 +258,22 @@ class FeatureSetSpec(RunPolicy):
     suspend: bool = Field(default=False, description="Start nothing new.")
 
 
-class InputVersion(Model):
-    """Which version of an input went into something."""
-
-    kind: Literal["Dataset", "FeatureSet"] = Field(description="Kind of the input.")
-    name: Name = Field(description="Name of the input.")
-    ids: list[Name] = Field(
-        max_length=1024, description="Batch ids, or the feature set version."
-    )
-
-
 class FeatureVersionStatus(Stored):
     """A feature set version."""
 
     rows: int = Field(ge=0, description="Rows.")
-    inputs: list[InputVersion] = Field(
-        default_factory=list, max_length=64, description="What it was made from."
-    )
+    inputs: list[InputVersion] = Field(default_factory=list, max_length=64, description="What it was made from.")
     created_at: datetime = Field(description="When it was committed.")
 
 
-class FeatureSetStatus(Status):
+class FeatureSetStatus(RunStatus):
     """What has been observed of a FeatureSet."""
 
-    latest_version: FeatureVersionStatus | None = Field(
-        default=None, description="The newest version."
-    )
+    latest_version: FeatureVersionStatus | None = Field(default=None, description="The newest version.")
     versions: list[Name] = Field(
         default_factory=list,
         max_length=10,
         description="Ids of the newest versions, newest first.",
-    )
-    execution: Execution | None = Field(
-        default=None, description="The current or last preparation."
     )
     columns: list[Column] = Field(
         default_factory=list,

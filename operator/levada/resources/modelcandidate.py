@@ -9,7 +9,7 @@ from pydantic import Field
 
 from levada.features.types import ColumnType
 from levada.resources.base import ColumnName, Model, Name, RunPolicy, Text
-from levada.resources.status import Execution, Status, Stored
+from levada.resources.status import RunStatus, Stored
 from levada.resources.trainingrun import Task
 
 
@@ -33,30 +33,18 @@ class SignatureColumn(Model):
 class Signature(Model):
     """Inputs of a model trained elsewhere, where its ONNX inputs do not say enough."""
 
-    inputs: list[SignatureColumn] = Field(
-        min_length=1, max_length=2048, description="Inputs."
-    )
+    inputs: list[SignatureColumn] = Field(min_length=1, max_length=2048, description="Inputs.")
 
 
 class Provenance(Model):
     """Where a model comes from."""
 
-    training_run: Name | None = Field(
-        default=None, description="TrainingRun that made it."
-    )
+    training_run: Name | None = Field(default=None, description="TrainingRun that made it.")
     execution: Name | None = Field(default=None, description="Its execution.")
-    algorithm: Name | None = Field(
-        default=None, description="Algorithm within the run."
-    )
-    feature_set: Name | None = Field(
-        default=None, description="FeatureSet that it learnt from."
-    )
-    feature_set_version: Name | None = Field(
-        default=None, description="Version that it learnt from."
-    )
-    split: Name | None = Field(
-        default=None, description="Split that it was fitted and measured on."
-    )
+    algorithm: Name | None = Field(default=None, description="Algorithm within the run.")
+    feature_set: Name | None = Field(default=None, description="FeatureSet that it learnt from.")
+    feature_set_version: Name | None = Field(default=None, description="Version that it learnt from.")
+    split: Name | None = Field(default=None, description="Split that it was fitted and measured on.")
     source: Text | None = Field(
         default=None,
         description="For a model trained elsewhere: where, in the user's words.",
@@ -66,41 +54,25 @@ class Provenance(Model):
 class ModelCandidateSpec(RunPolicy):
     """What is wanted of a ModelCandidate; nothing of it may change."""
 
-    model: ModelRef = Field(
-        description="The model.", json_schema_extra={"immutable": True}
-    )
-    task: Task = Field(
-        description="What it does.", json_schema_extra={"immutable": True}
-    )
-    signature: Signature | None = Field(
-        default=None, description="Inputs, if the model does not say."
-    )
-    provenance: Provenance = Field(
-        default_factory=Provenance, description="Where it comes from."
-    )
-    evaluators: list[Text] = Field(
-        default_factory=list, max_length=32, description="By task if empty."
-    )
+    model: ModelRef = Field(description="The model.", json_schema_extra={"immutable": True})
+    task: Task = Field(description="What it does.", json_schema_extra={"immutable": True})
+    signature: Signature | None = Field(default=None, description="Inputs, if the model does not say.")
+    provenance: Provenance = Field(default_factory=Provenance, description="Where it comes from.")
+    evaluators: list[Text] = Field(default_factory=list, max_length=32, description="By task if empty.")
 
 
 class EvaluationStatus(Stored):
     """An evaluation of the ONNX artefact."""
 
     report: str = Field(max_length=2048, description="Where the HTML report lies.")
-    metrics: dict[str, float] = Field(
-        default_factory=dict, max_length=64, description="Metrics on the test part."
-    )
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=64, description="Metrics on the test part.")
     rows: int = Field(ge=0, description="Rows that were measured.")
     created_at: datetime = Field(description="When it was committed.")
 
 
-class ModelCandidateStatus(Status):
+class ModelCandidateStatus(RunStatus):
     """What has been observed of a ModelCandidate."""
 
-    execution: Execution | None = Field(
-        default=None, description="The current or last evaluation."
-    )
-    evaluation: EvaluationStatus | None = Field(
-        default=None, description="The newest evaluation."
-    )
+    evaluation: EvaluationStatus | None = Field(default=None, description="The newest evaluation.")
+    digest: str = Field(default="", max_length=80, description="Digest of the ONNX file that was measured.")
     algorithm: str = Field(default="", max_length=128, description="What it is.")

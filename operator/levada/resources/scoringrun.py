@@ -9,7 +9,7 @@ from pydantic import Field
 
 from levada.resources.base import Model, Name, Rule, RunPolicy, Schedule, Trigger, Union
 from levada.resources.dataset import Format, ObjectSource
-from levada.resources.status import Execution, Status, Stored
+from levada.resources.status import RunStatus, Stored
 
 
 class ScoringModel(Model):
@@ -19,18 +19,11 @@ class ScoringModel(Model):
         Rule(
             "[has(self.deployment), has(self.trainingRun), has(self.candidate)].filter(x, x).size() == 1",
             "model is exactly one of deployment, trainingRun and candidate",
-            lambda m: (
-                sum(x is not None for x in (m.deployment, m.training_run, m.candidate))
-                == 1
-            ),
+            lambda m: sum(x is not None for x in (m.deployment, m.training_run, m.candidate)) == 1,
         ),
     )
-    deployment: Name | None = Field(
-        default=None, description="The serving version of this Deployment."
-    )
-    training_run: Name | None = Field(
-        default=None, description="The best candidate of this TrainingRun."
-    )
+    deployment: Name | None = Field(default=None, description="The serving version of this Deployment.")
+    training_run: Name | None = Field(default=None, description="The best candidate of this TrainingRun.")
     candidate: Name | None = Field(default=None, description="This ModelCandidate.")
 
 
@@ -42,9 +35,7 @@ class ObjectInput(ObjectSource):
 
 class FeatureSetInput(Model):
     name: Name = Field(description="Name of the FeatureSet.")
-    version: Name | None = Field(
-        default=None, description="A version to pin; the newest if absent."
-    )
+    version: Name | None = Field(default=None, description="A version to pin; the newest if absent.")
     part: Literal["all", "train", "validation", "test"] = Field(
         default="all",
         description="Only the rows of this part of the split that the model was measured on.",
@@ -54,29 +45,17 @@ class FeatureSetInput(Model):
 class ScoringInput(Model):
     """What is scored."""
 
-    union = Union(
-        "type", {"dataset": "dataset", "featureSet": "feature_set", "object": "object"}
-    )
-    type: Literal["dataset", "featureSet", "object"] = Field(
-        description="Which block below is given."
-    )
-    dataset: Name | None = Field(
-        default=None, description="Newest batch of this Dataset; lookups are joined."
-    )
-    feature_set: FeatureSetInput | None = Field(
-        default=None, description="A version of a FeatureSet."
-    )
-    object: ObjectInput | None = Field(
-        default=None, description="Files; lookups are joined."
-    )
+    union = Union("type", {"dataset": "dataset", "featureSet": "feature_set", "object": "object"})
+    type: Literal["dataset", "featureSet", "object"] = Field(description="Which block below is given.")
+    dataset: Name | None = Field(default=None, description="Newest batch of this Dataset; lookups are joined.")
+    feature_set: FeatureSetInput | None = Field(default=None, description="A version of a FeatureSet.")
+    object: ObjectInput | None = Field(default=None, description="Files; lookups are joined.")
 
 
 class ScoringOutput(Model):
     """What is kept of the scores."""
 
-    catalogue: bool = Field(
-        default=True, description="Rows in the catalogue too, beside the Parquet files."
-    )
+    catalogue: bool = Field(default=True, description="Rows in the catalogue too, beside the Parquet files.")
     columns: list[str] = Field(
         default_factory=list,
         max_length=256,
@@ -89,9 +68,7 @@ class ScoringRunSpec(RunPolicy):
 
     model: ScoringModel = Field(description="Which model scores.")
     input: ScoringInput = Field(description="What is scored.")
-    output: ScoringOutput = Field(
-        default_factory=ScoringOutput, description="What is kept."
-    )
+    output: ScoringOutput = Field(default_factory=ScoringOutput, description="What is kept.")
     partitions: int = Field(
         default=1,
         ge=1,
@@ -114,11 +91,8 @@ class ScoresStatus(Stored):
     created_at: datetime = Field(description="When they were committed.")
 
 
-class ScoringRunStatus(Status):
+class ScoringRunStatus(RunStatus):
     """What has been observed of a ScoringRun."""
 
-    execution: Execution | None = Field(
-        default=None, description="The current or last scoring."
-    )
     candidate: Name | None = Field(default=None, description="The model that scored.")
     scores: ScoresStatus | None = Field(default=None, description="The newest scores.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from levada.resources.base import Model, Name
-from levada.resources.conditions import Condition
+from levada.resources.conditions import Condition, Reason
 
 Warning = Annotated[str, Field(max_length=1024)]
 
@@ -16,9 +16,7 @@ Warning = Annotated[str, Field(max_length=1024)]
 class Status(Model):
     """Common part of every status; -1 means that nothing has looked at the resource yet."""
 
-    observed_generation: int = Field(
-        default=-1, description="Generation of the spec that the status speaks of."
-    )
+    observed_generation: int = Field(default=-1, description="Generation of the spec that the status speaks of.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
@@ -28,9 +26,7 @@ class Status(Model):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
-    warnings: list[Warning] = Field(
-        default_factory=list, max_length=32, description="What a person should look at."
-    )
+    warnings: list[Warning] = Field(default_factory=list, max_length=32, description="What a person should look at.")
 
 
 class Stored(Model):
@@ -42,6 +38,14 @@ class Stored(Model):
         description="Where its manifest's folder lies (s3://bucket/prefix/).",
     )
     digest: str = Field(max_length=80, description="Digest of its manifest.")
+
+
+class InputVersion(Model):
+    """Which version of an input went into something."""
+
+    kind: Literal["Dataset", "FeatureSet"] = Field(description="Kind of the input.")
+    name: Name = Field(description="Name of the input.")
+    ids: list[Name] = Field(max_length=1024, description="Batch ids, or the feature set version.")
 
 
 class Progress(Model):
@@ -58,12 +62,31 @@ class Execution(Model):
 
     id: Name = Field(description="Id of the execution.")
     trigger: str = Field(
-        default="initial", max_length=512, description="What started it."
+        default="initial",
+        max_length=512,
+        description="What it answers: initial, inputs, schedule <time>, message <id>, request <value>.",
     )
-    state: Literal["Running", "Succeeded", "Failed"] = Field(
-        description="How it stands."
+    state: Literal["Running", "Succeeded", "Failed", "Cancelled"] = Field(description="How it stands.")
+    attempt: int = Field(default=1, ge=1, description="Grows when the same execution is asked for once more.")
+    inputs: list[InputVersion] = Field(default_factory=list, max_length=64, description="What it works on.")
+    source: str | None = Field(
+        default=None, max_length=256, description="What told the content of a source, where that could be seen."
     )
     started_at: datetime = Field(description="When it was first planned.")
     finished_at: datetime | None = Field(default=None, description="When it ended.")
     progress: Progress | None = Field(default=None, description="How far it is.")
-    message: str = Field(default="", max_length=32768, description="Why it failed.")
+    reason: Reason | None = Field(default=None, description="Why it failed.")
+    message: str = Field(default="", max_length=32768, description="Why it failed, for a person.")
+
+
+class RunStatus(Status):
+    """Status of what may run many times."""
+
+    execution: Execution | None = Field(default=None, description="The current or last execution.")
+    last_schedule_time: datetime | None = Field(
+        default=None, description="Newest tick of the schedule that was answered."
+    )
+    last_message: str | None = Field(default=None, max_length=256, description="Newest message that was answered.")
+    last_request: str | None = Field(
+        default=None, max_length=256, description="Value of the annotation levada.dev/requested-at that was answered."
+    )

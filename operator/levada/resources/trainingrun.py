@@ -17,16 +17,14 @@ from levada.resources.base import (
     Text,
     Trigger,
 )
-from levada.resources.status import Execution, Status, Stored
+from levada.resources.status import RunStatus, Stored
 
 Task = Literal["classification", "regression", "clustering", "forecast"]
 
 
 class FeatureSetRef(Model):
     name: Name = Field(description="Name of the FeatureSet.")
-    version: Name | None = Field(
-        default=None, description="A version to pin; the newest if absent."
-    )
+    version: Name | None = Field(default=None, description="A version to pin; the newest if absent.")
 
 
 class Ratios(Model):
@@ -40,9 +38,7 @@ class Ratios(Model):
         ),
     )
     train: float = Field(default=0.8, gt=0, le=1, description="Share to fit on.")
-    validation: float = Field(
-        default=0.0, ge=0, lt=1, description="Share to choose by."
-    )
+    validation: float = Field(default=0.0, ge=0, lt=1, description="Share to choose by.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share to measure on.")
 
 
@@ -53,9 +49,7 @@ class Split(Model):
         Rule(
             "self.type != 'custom' || has(self.column) || has(self.plugin)",
             "a custom split needs column or plugin",
-            lambda s: (
-                s.type != "custom" or s.column is not None or s.plugin is not None
-            ),
+            lambda s: s.type != "custom" or s.column is not None or s.plugin is not None,
         ),
     )
     type: Literal["sequential", "random", "stratified", "custom"] = Field(
@@ -67,18 +61,10 @@ class Split(Model):
         default=True,
         description="Whether rows are shuffled within the parts they are dealt to.",
     )
-    seed: int = Field(
-        default=0, ge=0, le=4294967295, description="Seed of everything random."
-    )
-    stratify: ColumnName | None = Field(
-        default=None, description="stratified: column; the label if absent."
-    )
-    column: ColumnName | None = Field(
-        default=None, description="custom: column that holds train, validation or test."
-    )
-    plugin: Text | None = Field(
-        default=None, description="custom: a registered splitter."
-    )
+    seed: int = Field(default=0, ge=0, le=4294967295, description="Seed of everything random.")
+    stratify: ColumnName | None = Field(default=None, description="stratified: column; the label if absent.")
+    column: ColumnName | None = Field(default=None, description="custom: column that holds train, validation or test.")
+    plugin: Text | None = Field(default=None, description="custom: a registered splitter.")
     max_imbalance: float = Field(
         default=0.1,
         gt=0,
@@ -90,11 +76,7 @@ class Split(Model):
 class Range(Model):
     """A range of numbers."""
 
-    rules = (
-        Rule(
-            "self.min < self.max", "min must be less than max", lambda r: r.min < r.max
-        ),
-    )
+    rules = (Rule("self.min < self.max", "min must be less than max", lambda r: r.min < r.max),)
     min: float = Field(description="Lowest value.")
     max: float = Field(description="Highest value.")
 
@@ -106,22 +88,12 @@ class SearchSpace(Model):
         Rule(
             "[has(self.uniform), has(self.logUniform), has(self.integer), has(self.choice)].filter(x, x).size() == 1",
             "a search space is exactly one of uniform, logUniform, integer, choice",
-            lambda s: (
-                sum(
-                    x is not None
-                    for x in (s.uniform, s.log_uniform, s.integer, s.choice)
-                )
-                == 1
-            ),
+            lambda s: sum(x is not None for x in (s.uniform, s.log_uniform, s.integer, s.choice)) == 1,
         ),
     )
     uniform: Range | None = Field(default=None, description="Any number in a range.")
-    log_uniform: Range | None = Field(
-        default=None, description="Any number in a range, by order of magnitude."
-    )
-    integer: Range | None = Field(
-        default=None, description="A whole number in a range."
-    )
+    log_uniform: Range | None = Field(default=None, description="Any number in a range, by order of magnitude.")
+    integer: Range | None = Field(default=None, description="A whole number in a range.")
     choice: list[Annotated[str, Field(max_length=256)]] | None = Field(
         default=None, min_length=1, max_length=64, description="One of these."
     )
@@ -130,11 +102,10 @@ class SearchSpace(Model):
 class Algorithm(Model):
     """An algorithm to fit."""
 
-    name: Name = Field(
-        description="Name within this run; part of its candidate's name."
-    )
+    name: Name = Field(description="Name within this run; part of its candidate's name.")
     type: Text = Field(
-        description="logisticRegression, linearRegression, decisionTree, randomForest, boostedTrees, kMeans, or a plug-in's name."
+        description="logisticRegression, linearRegression, decisionTree, randomForest, boostedTrees, kMeans, "
+        "or the name of a plug-in."
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
@@ -148,20 +119,14 @@ class Algorithm(Model):
 
 class Objective(Model):
     metric: Text = Field(description="A metric of the evaluators, e.g. rocAuc.")
-    direction: Literal["maximize", "minimize"] = Field(
-        default="maximize", description="Which way is better."
-    )
+    direction: Literal["maximize", "minimize"] = Field(default="maximize", description="Which way is better.")
 
 
 class Search(Model):
     """Hyperparameter search."""
 
-    trials: int = Field(
-        default=20, ge=1, le=10000, description="How many settings are tried."
-    )
-    parallelism: int = Field(
-        default=1, ge=1, le=256, description="How many at the same time."
-    )
+    trials: int = Field(default=20, ge=1, le=10000, description="How many settings are tried.")
+    parallelism: int = Field(default=1, ge=1, le=256, description="How many at the same time.")
     pruner: Literal["none", "median", "hyperband"] = Field(
         default="median", description="Which trials are ended early."
     )
@@ -173,32 +138,20 @@ class Parallelism(Model):
     mode: Literal["models", "data", "model", "hybrid"] = Field(
         default="models", description="models: a worker per algorithm."
     )
-    workers: int = Field(
-        default=2, ge=1, le=256, description="Workers at the same time."
-    )
+    workers: int = Field(default=2, ge=1, le=256, description="Workers at the same time.")
 
 
 class Incumbent(Model):
-    deployment: Name = Field(
-        description="Deployment whose serving model is to be beaten."
-    )
-    min_improvement: float = Field(
-        default=0.0, ge=0, description="By how much, in the objective's metric."
-    )
+    deployment: Name = Field(description="Deployment whose serving model is to be beaten.")
+    min_improvement: float = Field(default=0.0, ge=0, description="By how much, in the objective's metric.")
 
 
 class Gate(Model):
     """What a candidate must reach to be called the best."""
 
-    minimum: dict[str, float] = Field(
-        default_factory=dict, max_length=32, description="Smallest value per metric."
-    )
-    maximum: dict[str, float] = Field(
-        default_factory=dict, max_length=32, description="Largest value per metric."
-    )
-    incumbent: Incumbent | None = Field(
-        default=None, description="Compared on the same frozen split."
-    )
+    minimum: dict[str, float] = Field(default_factory=dict, max_length=32, description="Smallest value per metric.")
+    maximum: dict[str, float] = Field(default_factory=dict, max_length=32, description="Largest value per metric.")
+    incumbent: Incumbent | None = Field(default=None, description="Compared on the same frozen split.")
 
 
 class TrainingRunSpec(RunPolicy):
@@ -229,9 +182,7 @@ class TrainingRunSpec(RunPolicy):
         max_length=32,
         description="roc, precisionRecall, calibration, confusion, regressionErrors, clustering; by task if empty.",
     )
-    parallelism: Parallelism = Field(
-        default_factory=Parallelism, description="How training is spread."
-    )
+    parallelism: Parallelism = Field(default_factory=Parallelism, description="How training is spread.")
     gate: Gate | None = Field(default=None, description="What the best must reach.")
     schedule: Schedule | None = Field(default=None, description="When to train again.")
     triggers: list[Trigger] = Field(
@@ -247,12 +198,9 @@ class CandidateStatus(Model):
 
     name: Name = Field(description="Name of the ModelCandidate.")
     algorithm: Name = Field(description="Which algorithm.")
-    state: Literal["Training", "Evaluating", "Evaluated", "Refused"] = Field(
-        description="How far it is."
-    )
-    metrics: dict[str, float] = Field(
-        default_factory=dict, max_length=64, description="Its metrics on the test part."
-    )
+    state: Literal["Training", "Evaluating", "Evaluated", "Refused"] = Field(description="How far it is.")
+    digest: str = Field(default="", max_length=80, description="Digest of its ONNX file.")
+    metrics: dict[str, float] = Field(default_factory=dict, max_length=64, description="Its metrics on the test part.")
     message: str = Field(default="", max_length=4096, description="Why it was refused.")
 
 
@@ -266,24 +214,13 @@ class BestCandidate(Model):
 
 
 class SplitStatus(Stored):
-    rows: dict[str, int] = Field(
-        default_factory=dict, max_length=3, description="Rows of each part."
-    )
+    rows: dict[str, int] = Field(default_factory=dict, max_length=3, description="Rows of each part.")
 
 
-class TrainingRunStatus(Status):
+class TrainingRunStatus(RunStatus):
     """What has been observed of a TrainingRun."""
 
-    execution: Execution | None = Field(
-        default=None, description="The current or last training."
-    )
-    feature_set_version: Name | None = Field(
-        default=None, description="What it learns from."
-    )
+    feature_set_version: Name | None = Field(default=None, description="What it learns from.")
     split: SplitStatus | None = Field(default=None, description="The split.")
-    candidates: list[CandidateStatus] = Field(
-        default_factory=list, max_length=64, description="What was fitted."
-    )
-    best: BestCandidate | None = Field(
-        default=None, description="The best that passed the gate."
-    )
+    candidates: list[CandidateStatus] = Field(default_factory=list, max_length=64, description="What was fitted.")
+    best: BestCandidate | None = Field(default=None, description="The best that passed the gate.")

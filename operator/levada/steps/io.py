@@ -29,7 +29,8 @@ from levada.names import Kind
 from levada.resources.base import Model
 from levada.resources.conditions import Reason
 from levada.resources.dataset import DatasetSpec, Format, ObjectSource
-from levada.resources.featureset import FeatureSetSpec, InputVersion
+from levada.resources.featureset import FeatureSetSpec, Select, Transform
+from levada.resources.status import InputVersion
 from levada.resources.trainingrun import Algorithm, Task, TrainingRunSpec
 
 EXIT_USER_ERROR = 65
@@ -84,6 +85,8 @@ class TrainWork(Model):
     version: str
     features_prefix: str
     spec: TrainingRunSpec
+    transform: list[Transform] = []  # of the feature set: fitted here, on the training part
+    select: Select | None = None
     candidates: list[str]  # name of the ModelCandidate of each algorithm
 
 

@@ -1,0 +1,294 @@
+"""Deployment: which version serves, which is about to, and which stay warm.
+
+A version is a candidate with a number. It is Pending until the scorers hold it, then Serving, then Previous when
+another takes over. Naming a candidate that was served before makes its old version serve again: a rollback is one
+edit. A rejected version is remembered and not tried again, unless its tests have changed and it passes them now.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from levada import names
+from levada.errors import Stalled, Waiting
+from levada.planners import references, supported
+from levada.planners.conditions import Verdict, clipped, conditions_of
+from levada.planners.executions import waits
+from levada.planners.plan import Action, Decision, Observed, Plan, ServedVersion, Serving, ServingState
+from levada.resources import Deployment, ModelCandidate
+from levada.resources.conditions import Reason
+from levada.resources.deployment import DeploymentTest, VersionStatus
+from levada.steps.io import StepError
+
+VERSIONS_SHOWN = 20  # as DeploymentStatus bounds them
+
+
+@dataclass
+class _Notes:
+    """What is decided on the way to a plan."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def decide(self, action: Action, reason: Reason, message: str, key: str, **data: object) -> None:
+        self.decisions.append(Decision(action, reason, message, key, data))
+
+
+def plan(deployment: Deployment, observed: Observed, now: datetime) -> Plan:
+    """Bring the wanted candidate into service without taking away what serves before the new one is ready."""
+    status = deployment.status
+    state = observed.serving or ServingState()
+    versions = list(status.versions)
+    notes = _Notes()
+    stalled: StepError | None = None
+    waiting: Waiting | None = None
+    try:
+        supported.check(deployment, local=observed.local)
+        versions = _wanted(deployment, observed, now, notes)
+    except Stalled as error:
+        stalled = StepError(reason=error.reason, message=error.message)
+    except Waiting as error:
+        waiting = error
+    versions = _shown(_seen(deployment, state, now, versions, notes))
+    serving = _find(versions, "Serving")
+    if serving is not None and waiting is not None:
+        notes.warnings.append(waiting.message)
+    status = status.model_copy(
+        update={
+            "observed_generation": deployment.metadata.generation,
+            "versions": versions,
+            "last_version": _last(deployment, versions),
+            "serving_version": serving.version if serving is not None else None,
+            "url": state.url if serving is not None else None,
+            "warnings": [clipped(w, 1024) for w in notes.warnings],
+        }
+    )
+    verdict = _verdict(deployment, versions, state, stalled, waiting)
+    status = status.model_copy(update={"conditions": conditions_of(deployment, verdict, now)})
+    return Plan(status=status, serving=_serving(deployment, versions), decisions=tuple(notes.decisions))
+
+
+# --- what is wanted -------------------------------------------------------------------------------------------------
+
+
+def _wanted(deployment: Deployment, observed: Observed, now: datetime, notes: _Notes) -> list[VersionStatus]:
+    """The versions, with the wanted candidate's Pending unless it serves or was rejected. Raises Stalled, Waiting."""
+    versions = list(deployment.status.versions)
+    if deployment.spec.suspend:
+        return versions
+    candidate = _candidate(deployment, observed, notes)
+    name, digest = candidate.metadata.name, candidate.status.digest
+    known = next((v for v in versions if (v.candidate, v.digest) == (name, digest)), None)
+    if known is not None and known.state == "Serving":
+        return _without_pending(versions, now)
+    broken = _broken_test(deployment.spec.tests, candidate)
+    if known is not None and known.state == "Rejected" and (broken or known.reason != Reason.GATE_NOT_PASSED):
+        notes.warnings.append(f"{name} was rejected: {known.message}")
+        return _without_pending(versions, now)
+    if known is not None and known.state == "Pending" and not broken:
+        return versions
+    number = known.version if known is not None else 1 + _last(deployment, versions)
+    others = [v for v in _without_pending(versions, now) if v.version != number]
+    if known is None:
+        message = f"version {number} was created for {name}"
+        notes.decide(Action.VERSION_CREATED, Reason.PROGRESSING, message, f"{number}", version=number, candidate=name)
+    version = VersionStatus(version=number, candidate=name, digest=digest, state="Pending", since=now)
+    return [_rejected(version, Reason.GATE_NOT_PASSED, broken, now, notes) if broken else version, *others]
+
+
+def _candidate(deployment: Deployment, observed: Observed, notes: _Notes) -> ModelCandidate:
+    """The candidate that should serve; raises Waiting."""
+    namespace, spec = deployment.metadata.namespace, deployment.spec
+    if spec.model.candidate is not None:
+        return references.candidate(observed, namespace, spec.model.candidate)
+    assert spec.model.training_run is not None
+    if spec.promotion == "automatic":
+        best = references.training_run(observed, namespace, spec.model.training_run).status.best
+        assert best is not None
+        return references.candidate(observed, namespace, best.name)
+    try:
+        best = references.training_run(observed, namespace, spec.model.training_run).status.best
+    except Waiting:
+        if spec.approved is None:
+            raise
+        best = None
+    if best is not None and best.name != spec.approved:
+        message = f"{best.name} waits for approval; name it in spec.approved"
+        notes.decide(Action.APPROVAL_NEEDED, Reason.WAITING_FOR_APPROVAL, message, best.name, candidate=best.name)
+        if spec.approved is None:
+            raise references.ApprovalNeeded(message)
+        notes.warnings.append(message)
+    assert spec.approved is not None
+    return references.candidate(observed, namespace, spec.approved)
+
+
+def _broken_test(tests: list[DeploymentTest], candidate: ModelCandidate) -> str:
+    """What a candidate's evaluation misses of the tests, or an empty text."""
+    evaluation = candidate.status.evaluation
+    metrics = evaluation.metrics if evaluation is not None else {}
+    for index, test in enumerate(tests):
+        if test.type != "quality" or test.metric is None:
+            continue  # smoke: every version is loaded, checked and answers before it serves
+        value = metrics.get(test.metric, math.nan)
+        if math.isnan(value):
+            there = ", ".join(sorted(metrics)) or "none"
+            return f"spec.tests[{index}]: it has no metric '{test.metric}' (it has: {there})"
+        if test.minimum is not None and value < test.minimum:
+            return f"spec.tests[{index}]: {test.metric} is {value:.4g}, less than {test.minimum:g}"
+        if test.maximum is not None and value > test.maximum:
+            return f"spec.tests[{index}]: {test.metric} is {value:.4g}, more than {test.maximum:g}"
+    return ""
+
+
+# --- what is seen ---------------------------------------------------------------------------------------------------
+
+
+def _seen(
+    deployment: Deployment, state: ServingState, now: datetime, versions: list[VersionStatus], notes: _Notes
+) -> list[VersionStatus]:
+    """The versions after what the scorers show: a Pending one that is ready serves, one that cannot be is rejected."""
+    pending, serving = _find(versions, "Pending"), _find(versions, "Serving")
+    if pending is None:
+        return versions
+    if pending.version in state.ready_versions:
+        was = serving.version if serving is not None else 0
+        notes.decide(
+            Action.VERSION_SERVING,
+            Reason.SERVING,
+            f"version {pending.version} ({pending.candidate}) serves" + (f" instead of {was}" if was else ""),
+            f"{pending.version}/{was}/{deployment.metadata.generation}",
+            version=pending.version,
+            candidate=pending.candidate,
+            instead_of=was or None,
+        )
+        states = {pending.version: ("Serving", 100), was: ("Previous", 0)}
+        return [
+            v.model_copy(update={"state": states[v.version][0], "weight": states[v.version][1], "since": now})
+            if v.version in states
+            else v
+            for v in versions
+        ]
+    if state.error is not None and not _answered(state.error, versions):
+        rejected = _rejected(pending, state.error.reason, state.error.message, now, notes)
+        notes.warnings.append(f"{rejected.candidate} was rejected: {rejected.message}")
+        return [rejected if v.version == pending.version else v for v in versions]
+    return versions
+
+
+def _answered(error: StepError, versions: list[VersionStatus]) -> bool:
+    """Whether a version was rejected for an error that the scorers still show."""
+    return any(v.state == "Rejected" and v.message == clipped(error.message, 1024) for v in versions)
+
+
+def _rejected(version: VersionStatus, reason: Reason, why: str, now: datetime, notes: _Notes) -> VersionStatus:
+    message = clipped(why, 1024)
+    notes.decide(
+        Action.VERSION_REJECTED,
+        reason,
+        f"version {version.version} ({version.candidate}) was rejected: {message}",
+        f"{version.version}/{names.short_hash(message)}",
+        version=version.version,
+        candidate=version.candidate,
+    )
+    return version.model_copy(
+        update={"state": "Rejected", "weight": 0, "since": now, "reason": reason, "message": message}
+    )
+
+
+def _find(versions: list[VersionStatus], state: str) -> VersionStatus | None:
+    return next((v for v in versions if v.state == state), None)
+
+
+def _without_pending(versions: list[VersionStatus], now: datetime) -> list[VersionStatus]:
+    """The versions, those on their way into service called back."""
+    back = {"state": "Previous", "since": now}
+    return [v.model_copy(update=back) if v.state == "Pending" else v for v in versions]
+
+
+def _last(deployment: Deployment, versions: list[VersionStatus]) -> int:
+    return max([deployment.status.last_version, *(v.version for v in versions)])
+
+
+def _shown(versions: list[VersionStatus]) -> list[VersionStatus]:
+    """The versions that the status can hold, newest first: rejected ones are forgotten last."""
+    kept = sorted(versions, key=lambda v: -v.version)
+    while len(kept) > VERSIONS_SHOWN:
+        spare = [v for v in kept if v.state == "Previous"] or [v for v in kept if v.state == "Rejected"]
+        kept.remove(spare[-1])
+    return kept
+
+
+# --- what is served and said ----------------------------------------------------------------------------------------
+
+
+def _serving(deployment: Deployment, versions: list[VersionStatus]) -> Serving | None:
+    """What the scorers should hold: the serving version, one on its way, and the previous ones that stay warm."""
+    spec, metadata = deployment.spec, deployment.metadata
+    serving, pending = _find(versions, "Serving"), _find(versions, "Pending")
+    previous = sorted((v for v in versions if v.state == "Previous"), key=lambda v: (v.since, v.version), reverse=True)
+    held = [v for v in (serving, pending) if v is not None] + previous[: spec.keep_versions - 1]
+    if serving is None and pending is None:
+        return None
+    first = serving or pending
+    scaling = spec.autoscaling
+    return Serving(
+        name=metadata.name,
+        owner=deployment.ref,
+        versions=tuple(
+            ServedVersion(
+                version=v.version,
+                candidate=v.candidate,
+                model_prefix=names.model_prefix(metadata.namespace, v.candidate),
+                onnx_digest=v.digest,
+                weight=100 if v == first else 0,
+            )
+            for v in sorted(held, key=lambda v: v.version)
+        ),
+        recording=spec.recording.enabled,
+        record_requests=spec.recording.requests,
+        replicas=1 if spec.replicas is None else spec.replicas,
+        min_replicas=scaling.min_replicas if scaling is not None else None,
+        max_replicas=scaling.max_replicas if scaling is not None else None,
+        target_cpu_percent=scaling.target_cpu_percent if scaling is not None else None,
+        resources=spec.resources,
+    )
+
+
+def _verdict(
+    deployment: Deployment,
+    versions: list[VersionStatus],
+    state: ServingState,
+    stalled: StepError | None,
+    waiting: Waiting | None,
+) -> Verdict:
+    serving, pending = _find(versions, "Serving"), _find(versions, "Pending")
+    if stalled is None and pending is None and state.error is not None and not _answered(state.error, versions):
+        stalled = state.error
+    # A person named this very candidate: that it is not served is theirs to know. A best one may be rejected quietly.
+    named = deployment.spec.model.candidate or deployment.spec.approved
+    refused = next((v for v in versions if v.state == "Rejected" and (serving is None or v.candidate == named)), None)
+    if stalled is None and pending is None and waiting is None and refused is not None:
+        message = f"version {refused.version} ({refused.candidate}) was rejected: {refused.message}"
+        stalled = StepError(reason=refused.reason or Reason.NOT_READY, message=message)
+    if stalled is not None:
+        return Verdict("False", stalled.reason, stalled.message, stalled=True)
+    work: tuple[Reason, str] | None = None
+    if pending is not None:
+        what = f"version {pending.version} ({pending.candidate}) is being brought into service"
+        work = (Reason.PROGRESSING, f"{what}: {state.message}" if state.message else what)
+    if serving is None:
+        if work is not None:
+            return Verdict("Unknown", *work, work)
+        if waiting is not None:
+            return waits(waiting)
+        return Verdict("False", Reason.SUSPENDED, "suspended before a version was served; set spec.suspend to false")
+    if serving.version not in state.ready_versions:
+        what = f"version {serving.version} ({serving.candidate}) does not answer"
+        message = f"{what}: {state.message}" if state.message else what
+        return Verdict("False", Reason.NOT_READY, message, (Reason.PROGRESSING, message))
+    message = f"version {serving.version} ({serving.candidate}) serves"
+    if pending is not None and work is not None and pending.candidate == named:
+        return Verdict("Unknown", *work, work)
+    return Verdict("True", Reason.SERVING, message, work)

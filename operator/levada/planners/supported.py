@@ -1,0 +1,113 @@
+"""Fields that no part of Levada honours yet are refused by name, never ignored: this is the one list of them.
+
+Beside them, what can be seen from a spec alone: schedules, durations, strategies. All checks raise Stalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from levada.errors import Stalled
+from levada.names import Kind
+from levada.planners import schedule, strategies
+from levada.resources import AnyResource, Dataset, Deployment, FeatureSet, ModelCandidate, ScoringRun, TrainingRun
+from levada.resources.conditions import Reason
+
+
+def _dataset(dataset: Dataset) -> Iterator[str]:
+    if dataset.spec.source.type != "object":
+        yield f"spec.source.type: {dataset.spec.source.type}"
+
+
+def _feature_set(feature_set: FeatureSet) -> Iterator[str]:
+    spec = feature_set.spec
+    if spec.engine.type != "duckdb":
+        yield f"spec.engine.type: {spec.engine.type}"
+    if spec.engine.endpoint is not None:
+        yield "spec.engine.endpoint"
+    if spec.lookback is not None:
+        yield "spec.lookback"
+
+
+def _training_run(run: TrainingRun) -> Iterator[str]:
+    spec = run.spec
+    if spec.task == "forecast":
+        yield "spec.task: forecast"
+    if spec.search is not None:
+        yield "spec.search"
+    for index, algorithm in enumerate(spec.algorithms):
+        if algorithm.search:
+            yield f"spec.algorithms[{index}].search"
+    if spec.split.plugin is not None:
+        yield "spec.split.plugin"
+    if spec.parallelism.mode != "models":
+        yield f"spec.parallelism.mode: {spec.parallelism.mode}"
+    if spec.gate is not None and spec.gate.incumbent is not None:
+        yield "spec.gate.incumbent"
+
+
+def _candidate(candidate: ModelCandidate) -> Iterator[str]:
+    if candidate.spec.task == "forecast":
+        yield "spec.task: forecast"
+    if candidate.spec.signature is not None:
+        yield "spec.signature"
+
+
+def _deployment(deployment: Deployment) -> Iterator[str]:
+    spec = deployment.spec
+    if spec.rollout.strategy != "replace":
+        yield f"spec.rollout.strategy: {spec.rollout.strategy}"
+    if spec.rollout.steps:
+        yield "spec.rollout.steps"
+    for name in ("fallback", "revert", "cache"):
+        if getattr(spec, name) is not None:
+            yield f"spec.{name}"
+    if spec.features.by_entity_key:
+        yield "spec.features.byEntityKey"
+    if spec.async_ is not None:
+        yield "spec.async"
+    if spec.monitoring.drift:
+        yield "spec.monitoring.drift"
+    if spec.monitoring.outcomes is not None:
+        yield "spec.monitoring.outcomes"
+    for index, test in enumerate(spec.tests):
+        if test.type == "latency":
+            yield f"spec.tests[{index}].type: latency"
+
+
+def _scoring_run(run: ScoringRun) -> Iterator[str]:
+    yield from ()
+
+
+_UNSUPPORTED: dict[Kind, Callable[[Any], Iterator[str]]] = {
+    Kind.DATASET: _dataset,
+    Kind.FEATURE_SET: _feature_set,
+    Kind.TRAINING_RUN: _training_run,
+    Kind.MODEL_CANDIDATE: _candidate,
+    Kind.DEPLOYMENT: _deployment,
+    Kind.SCORING_RUN: _scoring_run,
+}
+
+
+def check(resource: AnyResource, *, local: bool) -> None:
+    """Raise Stalled for the first thing in a spec that cannot be carried out."""
+    for field in _UNSUPPORTED[resource.kind](resource):
+        raise Stalled(Reason.NOT_SUPPORTED, f"{field} is not supported yet; leave it out")
+    spec = resource.spec
+    if local and getattr(spec, "pod_template", None) is not None:
+        raise Stalled(
+            Reason.NOT_SUPPORTED,
+            "spec.podTemplate: the local engine has no pods; leave it out, or run it on Kubernetes",
+        )
+    plan = getattr(spec, "schedule", None)
+    if plan is not None:
+        schedule.check(plan)
+    if isinstance(resource, TrainingRun):
+        for index, algorithm in enumerate(resource.spec.algorithms):
+            strategies.check_strategy(
+                "algorithms", algorithm.type, resource.spec.task, f"spec.algorithms[{index}].type"
+            )
+    if isinstance(resource, TrainingRun | ModelCandidate):
+        for index, name in enumerate(resource.spec.evaluators):
+            strategies.check_strategy("evaluators", name, resource.spec.task, f"spec.evaluators[{index}]")
