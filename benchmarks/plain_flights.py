@@ -121,17 +121,21 @@ def main(data: Path, output: Path) -> None:
     pq.write_table(rows, output / "features.parquet", compression="zstd")
     label = rows["late"].to_numpy().astype(np.int64)
     features = rows.select([*TEXTS, "wind_gust", *NUMBERS]).to_pandas()
-    features = features.astype({name: np.float32 for name in ("wind_gust", *NUMBERS)})
+    features = features.astype(dict.fromkeys(("wind_gust", *NUMBERS), np.float32))
     feed = {name: features[[name]].to_numpy() for name in features.columns}
-    inputs = [
-        (name, StringTensorType([None, 1]) if name in TEXTS else FloatTensorType([None, 1])) for name in features.columns
-    ]
+    types = {name: StringTensorType if name in TEXTS else FloatTensorType for name in features.columns}
+    inputs = [(name, type([None, 1])) for name, type in types.items()]
     cut = int(len(label) * 0.8)
     metrics: dict[str, dict[str, float]] = {}
     scores: dict[str, np.ndarray] = {}
     models = {
         "boosted": HistGradientBoostingClassifier(
-            max_iter=80, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=500, early_stopping=False, random_state=7
+            max_iter=80,
+            learning_rate=0.1,
+            max_leaf_nodes=15,
+            min_samples_leaf=500,
+            early_stopping=False,
+            random_state=7,
         ),
         "logistic": LogisticRegression(max_iter=100, tol=0.001),
     }

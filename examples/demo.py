@@ -10,11 +10,15 @@ import csv
 import gzip
 import json
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import data
+from rich.console import Console
+from rich.table import Table
+
 from levada.engines.local.display import LiveDisplay, PlainDisplay, rows_of, table
 from levada.engines.local.engine import LocalEngine, succeeded
 from levada.engines.local.lineage import as_tree
@@ -22,8 +26,7 @@ from levada.engines.local.session import report_path, run_session
 from levada.engines.local.stores import Stores
 from levada.resources import Deployment, ModelCandidate
 from levada.resources.manifests import load
-from rich.console import Console
-from rich.table import Table
+from levada.stores.ports import Catalogue, LineageNode
 
 EXAMPLE = Path(__file__).parent / "flights"
 HOME = Path(".levada/flights")
@@ -61,6 +64,15 @@ def show_candidates(engine: LocalEngine) -> None:
         out.print(f"Evaluation report: {report_path(HOME, candidate)}")
 
 
+def wait_for_lineage(catalogue: Catalogue, score: str) -> list[LineageNode]:
+    """The history of a score: scores are recorded a moment after they were answered."""
+    for _ in range(300):
+        if nodes := catalogue.lineage(score):
+            return nodes
+        time.sleep(0.1)
+    raise SystemExit(f"the score {score} was not recorded within 30 s")
+
+
 async def show_score(deployment: Deployment, stores: Stores) -> None:
     """Ask the served model for a score, and trace that score back to the raw batches."""
     url = deployment.status.url
@@ -73,9 +85,7 @@ async def show_score(deployment: Deployment, stores: Stores) -> None:
     out.print(json.dumps(answer), markup=False)
     score = answer["score_ids"][0]
     catalogue = await stores.catalogue()
-    async with asyncio.timeout(30):
-        while not (nodes := await asyncio.to_thread(catalogue.lineage, score)):
-            await asyncio.sleep(0.05)  # scores are recorded a moment after they were answered
+    nodes = await asyncio.to_thread(wait_for_lineage, catalogue, score)
     out.print(f"\n[bold]Where it comes from[/]\n$ levada lineage {score} --home {HOME}")
     out.print(as_tree(nodes))
 

@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 # Loaded here and not in the child: between fork and exec nothing may allocate or import.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if _LINUX else None
 # Libraries that the forker loads must not start threads before it forks.
-_ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Child(Protocol):
@@ -119,7 +119,8 @@ class Forker:
         if not _LINUX:
             return await spawn([sys.executable, "-m", "levada.steps", str(input)], environment, log)
         await self.start()
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         child, id = _Forked(), str(next(self._ids))
         self._children[id] = child
         request = {"id": id, "step": step, "input": str(input), "environment": environment, "log": str(log)}

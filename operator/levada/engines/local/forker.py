@@ -1,4 +1,4 @@
-"""A process that has the steps' libraries loaded and forks a child for each step, so that a step starts in milliseconds.
+"""A process that has the steps' libraries loaded and forks a child for each step: it starts in milliseconds.
 
 Loading scikit-learn, pyarrow, DuckDB and onnxruntime takes one to three CPU seconds, more than most steps of a small
 pipeline work. The forker loads them once: what a request needs at once, the rest while there is nothing to do. It stays
@@ -89,8 +89,8 @@ class _Forker:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             os.setsid()
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
+            for ours in (signal.SIGCHLD, signal.SIGINT):
+                signal.signal(ours, signal.SIG_DFL)
             log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             null = os.open(os.devnull, os.O_RDONLY)
             for number, descriptor in ((0, null), (1, log), (2, log)):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from levada.engines.local.home import Home, write_atomically
 from levada.engines.local.children import Forker, end
+from levada.engines.local.home import Home, write_atomically
 from levada.planners.plan import Job, JobState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
@@ -180,11 +180,7 @@ class Jobs:
         self._changed(running.job.owner)
 
     async def _attempt(self, key: str, job: Job, index: int, folder: Path) -> int:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "progress.jsonl").unlink(missing_ok=True)
-        scratch = folder / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)  # what a killed attempt left
-        scratch.mkdir()
+        scratch = _prepare(folder)
         _, store_environment = await self._stores()
         environment = (
             os.environ
@@ -281,6 +277,15 @@ class Jobs:
                 started_at=datetime.fromisoformat(data["startedAt"]),
                 finished_at=datetime.fromisoformat(data["finishedAt"]),
             )
+
+
+def _prepare(folder: Path) -> Path:
+    """An index's folder without what an earlier attempt left; its scratch folder."""
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    (folder / "progress.jsonl").unlink(missing_ok=True)
+    return scratch
 
 
 class _GaveUp(Exception):

@@ -11,7 +11,7 @@ from levada.stores.ports import LineageNode
 
 
 def as_tree(nodes: list[LineageNode]) -> Tree:
-    """The history of the first node, parents below what was made from them; a node that stands elsewhere is not repeated."""
+    """The history of the first node, parents below what was made from them; none is repeated."""
     by_id = {node.id: node for node in nodes}
     seen: set[str] = set()
 

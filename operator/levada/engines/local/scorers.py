@@ -14,11 +14,12 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from levada import names
-from levada.engines.local.children import end, spawn
+from levada.engines.local.children import Child, end, spawn
 from levada.engines.local.home import Home, Record, write_atomically
 from levada.planners.plan import Serving, ServingState
 from levada.resources import Ref
@@ -36,9 +37,9 @@ GRACE = 10.0  # seconds to drain
 class _Scorer:
     wanted: Serving
     port: int
-    state: ServingState = ServingState()
+    state: ServingState = field(default_factory=ServingState)
     loading: bool = False
-    process: asyncio.subprocess.Process | None = None
+    process: Child | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -181,12 +182,12 @@ def _digest(serving: Serving) -> str:
     return f"{names.short_hash(_config(serving).document())}:{versions}"
 
 
-def _status(port: int) -> dict[str, object]:
-    """What the scorer says of its versions: `{"ready": [1], "failed": {"2": "why"}}`; empty while it does not answer."""
+def _status(port: int) -> dict[str, Any]:
+    """What the scorer says of its versions: `{"ready": [1], "failed": {"2": "why"}}`; empty if nothing."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/levada/versions")
-        status: dict[str, object] = json.loads(connection.getresponse().read())
+        status: dict[str, Any] = json.loads(connection.getresponse().read())
         return status
     except (OSError, http.client.HTTPException, ValueError):
         return {}

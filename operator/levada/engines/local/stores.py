@@ -65,7 +65,7 @@ class Stores:
 
     async def _relay_until_closed(self, settings: Settings) -> None:
         assert self._catalogue is not None
-        bus = await open_bus(settings)
+        bus = open_bus(settings)
         try:
             ending = False
             while not ending:

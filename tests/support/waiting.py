@@ -1,0 +1,24 @@
+"""Waiting for a condition: never for a time."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+GIVE_UP = 120.0  # seconds; a guard, not a measurement
+
+
+def until(look: Callable[[], T | None], process: subprocess.Popen[bytes] | None = None) -> T:
+    """What `look` sees once it sees something; fails when `process` ends before that."""
+    deadline = time.monotonic() + GIVE_UP
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert process is None or process.poll() is None, f"the process ended with exit code {process.returncode}"
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
