@@ -1,0 +1,44 @@
+"""Running an ONNX graph so that a row gets the same bits whatever rows it is scored with.
+
+onnxruntime splits a run over threads in ways that change the order of floating-point sums, and computes a linear model
+for a single row by another routine than for many. So a run has one thread, a single row is run twice side by side, and
+whoever wants more cores runs several batches at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+def open_session(model: bytes) -> ort.InferenceSession:
+    """A session whose runs have one thread. Runs of the same session may overlap. Raises onnxruntime's errors."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxModel:
+    """A model that is ready to run."""
+
+    def __init__(self, model: bytes) -> None:
+        self.session = open_session(model)
+        self.inputs: list[str] = [value.name for value in self.session.get_inputs()]
+        self.outputs: list[str] = [value.name for value in self.session.get_outputs()]
+
+    def run(self, columns: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] | None = None) -> Tensors:
+        """The outputs (all if None) for some rows: each input [N, 1] as types.py says; more columns may be given."""
+        names = list(outputs or self.outputs)
+        feeds = {name: columns[name] for name in self.inputs}
+        if feeds and len(next(iter(feeds.values()))) == 1:
+            feeds = {name: np.repeat(values, 2, axis=0) for name, values in feeds.items()}
+            return {name: values[:1] for name, values in zip(names, self.session.run(names, feeds), strict=True)}
+        return dict(zip(names, self.session.run(names, feeds), strict=True))
