@@ -157,6 +157,7 @@ class SplitManifest(Artifact):
     type: str
     seed: int
     parts: list[Part]
+    shuffle: bool = False  # whether training sees its rows in an order that the seed draws
     warnings: list[str] = []
     statistics: dict[
         str, dict[str, float]
@@ -208,7 +209,10 @@ class ModelManifest(Artifact):
     learned: dict[
         str, Any
     ] = {}  # small learned parameters a person wants to see: coefficients, importances
+    # Columns whose other values are refused when scoring, with those that training saw (`encode: {unknown: refuse}`).
+    accepted: dict[str, list[str | int | None]] = {}
     parity: Parity | None = None
+    warnings: list[str] = []
     training_run: str | None = None
     execution: str | None = None
     feature_set: str | None = None
