@@ -114,7 +114,7 @@ metadata: {name: orders}
 spec:
   inputs: [{dataset: orders}]
   query: SELECT order_id, shop, price, colour, "at", returned = 1 AS returned FROM orders
-  lookups: [{featureSet: shops, on: [shop]}]
+  lookups: [{featureSet: shops, keys: [shop]}]
   entity: {keys: [order_id], timestamp: at}
   label: returned
   derive: [{name: hour, expression: extract(hour FROM "at")}]
