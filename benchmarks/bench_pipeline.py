@@ -1,0 +1,88 @@
+"""The flights pipeline from end to end against a plain script; steps without work; an unchanged pipeline.
+
+Warm: packages compiled, files in the page cache, and the home's servers laid down by an earlier, empty run (a copy of it
+for each round); their start, the check of the scorer and their orderly end are counted.
+
+`python -m benchmarks.bench_pipeline [--rounds N]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.report import Measured, Ratio, Report
+from levada.engines.local.servers import LocalServers
+
+FLIGHTS = Path(__file__).parent.parent / "examples" / "flights"
+
+
+def seconds(*command: str | Path, environment: dict[str, str] | None = None) -> float:
+    """Wall time of a command that succeeds."""
+    started = time.perf_counter()
+    subprocess.run(
+        list(map(str, command)),
+        check=True,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
+
+
+def levada_run(home: Path) -> float:
+    return seconds(sys.executable, "-m", "levada.cli", "run", "-f", FLIGHTS, "--home", home)
+
+
+def steps_without_work(home: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step whose output is there already, less those of an empty Python process, by kind of step."""
+    times: dict[str, list[float]] = {}
+    with LocalServers(home) as servers, tempfile.TemporaryDirectory() as folder:
+        stores = servers.start_all().environment() | {
+            "LEVADA_TERMINATION_LOG": f"{folder}/termination",
+            "LEVADA_ALLOW_FILE_SOURCES": "1",
+        }
+        for step in ("ingest", "prepare", "train", "evaluate", "score"):
+            input = next(path for path in sorted(home.glob("jobs/*/*/input.json")) if f"-{step}-" in path.parent.name)
+            for _ in range(rounds):
+                empty = seconds(sys.executable, "-c", "pass")
+                whole = seconds(sys.executable, "-m", "levada.steps", input, environment=stores)
+                times.setdefault(step, []).append(whole - empty)
+    return times
+
+
+def run(rounds: int = 5) -> Report:
+    """Measure everything."""
+    subprocess.run([sys.executable, FLIGHTS.parent / "data.py", "flights"], check=True)
+    report = Report("Pipeline from end to end")
+    pairs, unchanged = [], []
+    with tempfile.TemporaryDirectory(prefix="levada-bench-") as folder:
+        template = Path(folder, "template")
+        with LocalServers(template) as servers:
+            servers.start_all()
+        for number in range(rounds + 1):
+            home, plain = Path(folder, f"home{number}"), Path(folder, f"plain{number}")
+            shutil.copytree(template, home)
+            ours = levada_run(home)
+            twin = seconds(sys.executable, "-m", "benchmarks.plain_flights", FLIGHTS / "data", plain)
+            if number:  # the first pair warms up
+                pairs.append((ours, twin))
+                unchanged.append(levada_run(home))
+        without_work = steps_without_work(home, rounds)
+    report.add(Ratio("flights: levada run / plain script (wall s)", pairs, goal="≤ 1.5"))
+    report.add(Measured("flights, unchanged: levada run (wall s)", unchanged, goal="< 2"))
+    for step, times in without_work.items():
+        report.add(Measured(f"{step} without work, over an empty process (wall s)", times, goal="< 0.5"))
+    return report
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    print(run(parser.parse_args().rounds).markdown())
