@@ -113,7 +113,8 @@ def job_name(owner: str, step: str, execution: str) -> str:
 
 def candidate_name(training_run: str, algorithm: str, execution: str) -> str:
     """The name of the ModelCandidate that an algorithm of a TrainingRun's execution becomes."""
-    return limited(f"{training_run}-{algorithm}-{execution.rsplit('-', 1)[-1][:8]}")
+    # 50: as the names of all resources, so that those of jobs and pods that come from them fit
+    return limited(f"{training_run}-{algorithm}-{execution.rsplit('-', 1)[-1][:8]}", 50)
 
 
 def subject(namespace: str, kind: Kind, name: str, event: str) -> str:

@@ -116,10 +116,10 @@ def _lookup(feature_set: FeatureSet, observed: Observed, index: int, lookup: Loo
     namespace = feature_set.metadata.namespace
     other = references.feature_set(observed, namespace, lookup.feature_set)
     field, entity = f"spec.lookups[{index}]", other.spec.entity
-    if len(lookup.on) != len(entity.keys):
+    if len(lookup.keys) != len(entity.keys):
         raise Stalled(
             Reason.INVALID_SPEC,
-            f"{field}.on: FeatureSet {other.metadata.name} has the keys {', '.join(entity.keys)}; name as many "
+            f"{field}.keys: FeatureSet {other.metadata.name} has the keys {', '.join(entity.keys)}; name as many "
             "columns, in the same order",
         )
     if lookup.as_of is not None and entity.timestamp is None:
@@ -141,7 +141,7 @@ def _lookup(feature_set: FeatureSet, observed: Observed, index: int, lookup: Loo
         namespace=namespace,
         version=version,
         prefix=names.features_prefix(namespace, lookup.feature_set, version),
-        on=lookup.on,
+        on=lookup.keys,
         keys=entity.keys,
         key_types=[],
         as_of=lookup.as_of,

@@ -13,16 +13,41 @@ from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-DURATION_PATTERN = r"^([0-9]+(ms|s|m|h|d))+$"
+NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+DURATION = r"^([0-9]+(ms|s|m|h|d))+$"
+SUBJECT = r"^(([A-Za-z0-9_$-]+|\*)\.)*([A-Za-z0-9_$-]+|\*|>)$"
+SOURCE_URI = r"^(s3://[^/]+(/.*)?|file:///.*)$"
+MODEL_URI = r"^(s3://[^/]+/.+|file:///.+)$"
+HTTP_URL = r"^https?://.+$"
+MEMORY = r"^[0-9]+(Mi|Gi)$"
+DIGEST = r"^sha256:[0-9a-f]{64}$"
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+
+PATTERNS_IN_WORDS = {
+    NAME: "a name of lower-case letters, digits and hyphens, such as flights-2013",
+    COLUMN: "a column name: letters, digits and underscores, not beginning with a digit",
+    DURATION: "a duration, such as 90s, 20ms or 1h30m",
+    SUBJECT: "a NATS subject, such as orders.new or orders.*",
+    SOURCE_URI: "a place of files: write s3://bucket/prefix/, file:///folder/, or ./folder/ relative to the manifest",
+    MODEL_URI: "the place of a model: write s3://bucket/model.onnx, file:///folder/model.onnx, or ./model.onnx",
+    HTTP_URL: "an HTTP address, such as https://example.com/data.csv",
+    MEMORY: "an amount of memory, such as 512Mi or 4Gi",
+    DIGEST: "a digest: sha256: and 64 hexadecimal digits",
+    QUANTITY: "a quantity, such as 500m, 2 or 4Gi",
+}
+"""What a pattern asks for, to follow the words "is not"."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -31,26 +56,25 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text)))
 
 
-def _check_duration(text: str) -> str:
-    if not re.match(DURATION_PATTERN, text):
-        raise ValueError(f"'{text}' is not a duration; write for example 90s, 20ms or 1h30m")
-    return text
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Duration = Annotated[
-    str,
-    AfterValidator(_check_duration),
-    Field(json_schema_extra={"pattern": DURATION_PATTERN}),
-    StringConstraints(max_length=32),
-]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=32)]
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=63)]
 """A DNS label, as the names of resources that Levada refers to."""
-ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+ResourceName = Annotated[str, StringConstraints(pattern=NAME, max_length=50)]
+"""The name of a resource of Levada: short enough for the names of the Jobs and pods that come from it."""
+ColumnName = Annotated[str, StringConstraints(pattern=COLUMN, max_length=128)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Subject = Annotated[
+Subject = Annotated[str, StringConstraints(pattern=SUBJECT, max_length=256)]
+Quantity = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_$*>-]+(\.[A-Za-z0-9_$*>-]+)*$", max_length=256),
+    StringConstraints(pattern=QUANTITY, max_length=32),
+    BeforeValidator(_number_as_text),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY, "maxLength": 32}),
 ]
+"""A quantity as Kubernetes has it; a whole number may stand without quotes."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +180,8 @@ class Trigger(Model):
 class Resources(Model):
     """Resource requests and limits of a step's container, in Kubernetes' quantities."""
 
-    requests: dict[str, str] = Field(default_factory=dict, max_length=16, description="Requests, e.g. cpu: 500m.")
-    limits: dict[str, str] = Field(default_factory=dict, max_length=16, description="Limits, e.g. memory: 2Gi.")
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16, description="Requests, e.g. cpu: 500m.")
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16, description="Limits, e.g. memory: 2Gi.")
 
 
 class RunPolicy(Model):
@@ -177,7 +201,7 @@ class Metadata(BaseModel):
     """The part of Kubernetes' ObjectMeta that Levada uses; unknown fields are kept out of its way."""
 
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
-    name: Name
+    name: ResourceName
     namespace: Name = "default"
     uid: str = ""
     generation: int = 1

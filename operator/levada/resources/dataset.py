@@ -9,6 +9,8 @@ from pydantic import Field
 
 from levada.features.types import ColumnType
 from levada.resources.base import (
+    HTTP_URL,
+    SOURCE_URI,
     ColumnName,
     Credentials,
     Model,
@@ -29,8 +31,8 @@ class ObjectSource(Model):
 
     uri: Text = Field(
         description="s3://bucket/prefix/, or file:///folder/ under the local engine; a single file may be named too. "
-        "A path that starts with ./ is taken relative to the manifest's file.",
-        pattern=r"^(s3://[^/]+/?.*|file:///.*|\./.*)$",
+        "The levada command takes ./folder/ relative to the manifest's file.",
+        pattern=SOURCE_URI,
     )
     pattern: Text = Field(default="*", description="Glob on the path below `uri`; `**` crosses folders.")
     endpoint: Text | None = Field(
@@ -44,7 +46,7 @@ class ObjectSource(Model):
 class HttpSource(Model):
     """A file behind an HTTP address."""
 
-    url: Text = Field(description="Address of the file.", pattern=r"^https?://.+$")
+    url: Text = Field(description="Address of the file.", pattern=HTTP_URL)
     credentials: Credentials | None = Field(default=None, description="Secret with username and password, or token.")
 
 

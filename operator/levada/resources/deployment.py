@@ -56,7 +56,7 @@ class Fallback(Model):
 class Revert(Model):
     """When a version is taken back."""
 
-    on: list[Text] = Field(min_length=1, max_length=16, description="Signals: quality, latency, errors.")
+    signals: list[Text] = Field(min_length=1, max_length=16, description="Signals: quality, latency, errors.")
     min_samples: int = Field(default=100, ge=1, description="How many outcomes are needed.")
     window: Duration = Field(default="1h", description="Over what time.")
 

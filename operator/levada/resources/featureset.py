@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from levada.resources.base import (
+    COLUMN,
+    MEMORY,
     ColumnName,
     Duration,
     Model,
@@ -50,7 +52,8 @@ class Lookup(Model):
         ),
     )
     feature_set: Name = Field(description="Name of the FeatureSet.")
-    on: list[ColumnName] = Field(
+    # not `on`: YAML 1.1, which kubectl reads, takes that key for true
+    keys: list[ColumnName] = Field(
         min_length=1,
         max_length=8,
         description="Columns of this query that hold the other's entity keys, in their order.",
@@ -66,7 +69,7 @@ class Lookup(Model):
         max_length=512,
         description="Which features to take; all if absent.",
     )
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)] | None = Field(
+    prefix: Annotated[str, Field(pattern=COLUMN, max_length=64)] | None = Field(
         default=None,
         description="Put before the column names; `<feature set>_` if absent.",
     )
@@ -77,7 +80,7 @@ class Engine(Model):
 
     type: Literal["duckdb", "spark"] = Field(default="duckdb", description="duckdb, or an existing Spark.")
     endpoint: Text | None = Field(default=None, description="spark: Spark Connect endpoint, sc://host:15002.")
-    memory: Annotated[str, Field(pattern=r"^[0-9]+(Mi|Gi)$", max_length=16)] | None = Field(
+    memory: Annotated[str, Field(pattern=MEMORY, max_length=16)] | None = Field(
         default=None,
         description="duckdb: memory limit; what does not fit spills to disk.",
     )

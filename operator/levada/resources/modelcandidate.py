@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from levada.features.types import ColumnType
-from levada.resources.base import ColumnName, Model, Name, RunPolicy, Text
+from levada.resources.base import DIGEST, MODEL_URI, ColumnName, Model, Name, RunPolicy, Text
 from levada.resources.status import RunStatus, Stored
 from levada.resources.trainingrun import Task
 
@@ -18,9 +18,9 @@ class ModelRef(Model):
 
     uri: Text = Field(
         description="Folder with model.onnx (and manifest.json), or the .onnx file.",
-        pattern=r"^(s3://|file:///|\./).+$",
+        pattern=MODEL_URI,
     )
-    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+    digest: Annotated[str, Field(pattern=DIGEST)] | None = Field(
         default=None, description="Digest of the .onnx file; checked if given."
     )
 

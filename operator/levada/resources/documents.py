@@ -1,0 +1,188 @@
+"""YAML as kubectl reads it, with the line of everything in it.
+
+kubectl reads YAML 1.1 with Go's library, which differs from Python's: `1e-3` is a number, `12:30` and dates are text,
+`y`, `n`, `on` and `off` are booleans, also as keys. A key that is given twice is an error here; kubectl takes the last.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+Path: TypeAlias = tuple[str | int, ...]
+
+MAX_NODES = 100_000  # of one document, aliases expanded
+_TAG = "tag:yaml.org,2002:"
+_TRUE = {"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"}
+_FALSE = {"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"}
+_NULL = {"", "~", "null", "Null", "NULL"}
+_INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?")
+_ODD_FLOATS = {f"{sign}.{word}" for sign in ("", "+", "-") for word in ("inf", "Inf", "INF", "nan", "NaN", "NAN")}
+
+
+class DocumentError(Exception):
+    """A text is not the YAML of a manifest; `line` counts from 1, the sentence is for a person."""
+
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+@dataclass
+class Document:
+    """One document: plain data, and the line (from 1) on which each of its parts begins, by path."""
+
+    data: Any
+    lines: dict[Path, int] = field(default_factory=dict)
+
+    def line_of(self, path: Path) -> int:
+        """The line of the deepest part that is there on the way to `path`."""
+        while path not in self.lines:
+            path = path[:-1]
+        return self.lines[path]
+
+
+def parse(text: str | bytes) -> Iterator[Document]:
+    """The documents of a file, empty ones left out; raises DocumentError."""
+    loader = _Loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            assert node is not None
+            document = Document(None)
+            document.data = _Reader(document).value(node, ())
+            if document.data is not None:
+                yield document
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise DocumentError(mark.line + 1 if mark is not None else None, f"this is not YAML: {what}") from error
+    except yaml.reader.ReaderError as error:
+        raise DocumentError(None, f"this is not YAML: {error.reason} at character {error.position}") from error
+    except RecursionError as error:
+        raise DocumentError(None, "the document is nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; leaves plain scalars without a tag, for `_resolved` to say what they are."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        node = super().compose_scalar_node(anchor)
+        if event.implicit[0]:
+            node.tag = ""
+        return node
+
+
+class _Reader:
+    """Turns the nodes of one document into data."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._count = 0
+        self._above: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        line = node.start_mark.line + 1
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise DocumentError(line, f"the document has more than {MAX_NODES:,} parts: divide it")
+        if any(node is other for other in self._above):
+            raise DocumentError(line, "the document contains itself (an alias within its own anchor)")
+        self._document.lines.setdefault(path, line)
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        self._above.append(node)
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+            assert isinstance(node, yaml.MappingNode)
+            return self._mapping(node, path)
+        finally:
+            self._above.pop()
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.value == "<<" and key_node.style is None:
+                merged = {**self._merged(value_node, path), **merged}
+                continue
+            key = _key(key_node)
+            if key in found:
+                raise DocumentError(line, f"the key '{key}' is given twice; remove one")
+            self._document.lines[*path, key] = line
+            found[key] = self.value(value_node, (*path, key))
+        return {**merged, **found}
+
+    def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+        """What a merge key (`<<`) brings: of several mappings the first that has a key wins."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        found: dict[str, Any] = {}
+        for each in nodes:
+            if not isinstance(each, yaml.MappingNode):
+                raise DocumentError(each.start_mark.line + 1, "a merge key (<<) needs a mapping")
+            found = {**self._mapping(each, path), **found}
+        return found
+
+
+def _key(node: yaml.Node) -> str:
+    line = node.start_mark.line + 1
+    if not isinstance(node, yaml.ScalarNode):
+        raise DocumentError(line, "a key must be text")
+    value = _scalar(node)
+    if isinstance(value, bool) and node.value.lower() not in ("true", "false"):
+        word = "true" if value else "false"
+        raise DocumentError(
+            line, f"the key {node.value} means {word} to kubectl (YAML 1.1): write '{node.value}' in quotes"
+        )
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(node.value)
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """Plain scalars are resolved; quoted ones and those with a tag of their own are text."""
+    text: str = node.value
+    numeric = (_TAG + sort for sort in ("bool", "int", "float", "null"))
+    if node.tag != "" and node.tag not in numeric:
+        return text
+    if text in _ODD_FLOATS:
+        raise DocumentError(node.start_mark.line + 1, f"{text} is not allowed: numbers must be finite")
+    return _resolved(text)
+
+
+def _resolved(text: str) -> Any:
+    """A plain scalar as Go's YAML library resolves it."""
+    if text in _NULL:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _INTEGER.fullmatch(text):
+        return _integer(text)
+    if _FLOAT.fullmatch(text):
+        number = float(text.replace("_", ""))
+        if math.isinf(number):
+            return text
+        # JSON has one sort of number: 1.0 is 1
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return text
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "").lower()
+    sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
+    for prefix, base in (("0b", 2), ("0x", 16), ("0o", 8)):
+        if digits.startswith(prefix):
+            return sign * int(digits.removeprefix(prefix), base)
+    return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
