@@ -94,17 +94,20 @@ def _number(name: str) -> Converter:
 
 
 def _integer(name: str) -> Converter:
-    number = _number(name)
-
     def convert(value: object) -> float:
-        cell: float = number(value)  # type: ignore[assignment]
-        if type(value) is float:
-            if not cell.is_integer():
+        kind = type(value)
+        if kind is int or kind is float:
+            if -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
+                cell = float(value)  # type: ignore[arg-type]
+                if cell.is_integer():
+                    return cell + 0.0  # an integer has no negative zero
                 raise ValueError(f"column '{name}': {value} is not a whole number")
-            if not -MAX_INTEGER <= cell <= MAX_INTEGER:
+            if math.isfinite(value):  # type: ignore[arg-type]
                 raise ValueError(f"column '{name}': {value} is beyond 2**53, up to which integers are exact")
-            return cell + 0.0  # an integer has no negative zero
-        return cell
+            raise ValueError(f"column '{name}': {value} is not a whole number, send null if it is unknown")
+        if value is None:
+            return math.nan
+        raise _unfit(name, value, "a whole number")
 
     return convert
 

@@ -7,7 +7,7 @@ honour (the parser marks some variants only that way).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlglot
@@ -16,7 +16,7 @@ from sqlglot.errors import ParseError, SqlglotError
 
 from levada.features.operators.casts import INTEGERS, KINDS
 from levada.features.rules import FUNCTIONS, HARMLESS, REASONS, RULES, Scope, nearest
-from levada.features.tape import Dtype, Node, Tape, reachable
+from levada.features.tape import Dtype, Node, Tape, is_fixed
 from levada.features.types import ColumnType, ExpressionError
 from levada.features.values import COLUMN_KINDS, DTYPES, RESULT_TYPES, Kind, Value, as_double
 
@@ -109,8 +109,8 @@ def _feature(scope: Scope, expression: str) -> Value:
         raise ExpressionError("the result is an interval: make it a number with epoch() or date_diff()")
     if value.kind is Kind.DECIMAL:
         value = Value(Kind.DOUBLE, as_double(scope.t, value))
-    if any(node.op == "Input" for node in reachable((value.node,))):
-        return replace(value, literal=None)
+    if not is_fixed(value.node):
+        return value
     column = tree.find(exp.Column)
     if column is None:
         raise ExpressionError("the expression uses no column, so it is the same for every row")

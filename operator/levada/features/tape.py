@@ -190,6 +190,11 @@ def reachable(outputs: tuple[Node, ...]) -> list[Node]:
     return [found[serial] for serial in sorted(found)]
 
 
+def is_fixed(node: Node) -> bool:
+    """Whether a node is the same for every row: of shape [1, 1], that is."""
+    return all(part.op != "Input" for part in reachable((node,)))
+
+
 def _divide(left: float, right: float) -> float:
     if right == 0:
         sign = math.copysign(1, left) * math.copysign(1, right)
@@ -231,6 +236,7 @@ _FOLDS: dict[tuple[str, Dtype], Callable[..., Scalar]] = {
     ("Abs", Dtype.DOUBLE): abs,
     ("Neg", Dtype.DOUBLE): operator.neg,
     ("Sign", Dtype.DOUBLE): _sign,
+    ("Sqrt", Dtype.DOUBLE): lambda value: math.sqrt(value) if value >= 0 else math.nan,
     ("Floor", Dtype.DOUBLE): _integral(math.floor),
     ("Ceil", Dtype.DOUBLE): _integral(math.ceil),
     ("Round", Dtype.DOUBLE): _integral(round),

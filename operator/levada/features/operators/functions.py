@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from levada.features.operators.arithmetic import doubles
-from levada.features.tape import Dtype, Node, Tape
+from levada.features.tape import Dtype, Node, Tape, is_fixed
 from levada.features.types import ExpressionError
 from levada.features.values import Kind, Value
 
@@ -56,15 +56,16 @@ def logarithm(t: Tape, value: Value, base: float) -> Value:
 
 def power(t: Tape, base: Value, exponent: Value) -> Value:
     x, y = doubles(t, "power()", base, exponent)
+    missing = t.either(t.is_null(x), t.is_null(y))
+    unknown = t.null(Dtype.DOUBLE)
+    if y.scalar == 0 or x.scalar == 1:
+        return Value(Kind.DOUBLE, t.where(missing, unknown, t.number(1)))  # where C's pow() is 1 even for NaN
+    if is_fixed(y) and (y.scalar is None or y.scalar in (2, 3)):
+        # Several rows to one square or cube are multiplied out by onnxruntime, while one row goes to pow(), which
+        # rounds otherwise. An exponent for each row goes to pow() always.
+        return Value(Kind.DOUBLE, t.op("Pow", x, t.where(missing, unknown, y)))
     result = t.op("Pow", x, y)
-    # pow(NaN, 0) and pow(1, NaN) are 1, but a null has to stay one.
-    if y.scalar == 0:
-        return Value(Kind.DOUBLE, t.where(t.is_null(x), t.null(Dtype.DOUBLE), t.number(1)))
-    if y.scalar is None and x.scalar == 1:
-        return Value(Kind.DOUBLE, t.where(t.is_null(y), t.null(Dtype.DOUBLE), t.number(1)))
-    if x.scalar is None and y.scalar is None:
-        result = t.where(t.either(t.is_null(x), t.is_null(y)), t.null(Dtype.DOUBLE), result)
-    return Value(Kind.DOUBLE, result)
+    return Value(Kind.DOUBLE, result if x.scalar is not None or is_fixed(y) else t.where(missing, unknown, result))
 
 
 def radians(t: Tape, value: Value) -> Value:

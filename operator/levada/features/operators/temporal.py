@@ -220,7 +220,11 @@ def epoch(t: Tape, value: Value) -> Value:
 def epoch_in(t: Tape, unit: str, value: Value) -> Value:
     """epoch_ms(), epoch_us(): of a time the count since 1970; epoch_ms() of a number the time."""
     if value.kind in TEMPORAL:
-        return counted(t, _quotient(t, value.node, UNITS[unit]), value.node)
+        node = value.node
+        if unit == "millisecond":  # rounded, half away from zero
+            past = t.compare("Less", node, t.integer(0))
+            node = _quotient(t, t.op("Add", node, t.where(past, t.integer(-500), t.integer(500))), 1000)
+        return counted(t, node, value.node)
     if value.kind is Kind.INTEGER and unit == "millisecond":
         count = as_int64(t, value, 2**61 // 1000)
         return temporal(t, Kind.TIMESTAMP, _linear(t, count, 1000, 0), count)
