@@ -1,0 +1,120 @@
+"""The scorer's process: `python -m levada.serving --config FILE --host 127.0.0.1 --port 8080`.
+
+This is the composition root of a scorer: it opens the stores that settings.py names, serves until SIGTERM or SIGINT,
+and then ends what is under way and records what is left. SIGHUP: look at the configuration now. Exit codes: 0 ended as
+told, 2 the configuration or the address is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+import uuid
+from functools import cache
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from levada.serving.app import App
+from levada.serving.config import ScorerConfig
+from levada.serving.http import Server
+from levada.serving.lookups import Tables
+from levada.serving.recorder import Recorder
+from levada.serving.spool import Spool
+from levada.serving.versions import ConfigError, Loader, read_config
+from levada.settings import Settings
+from levada.stores.open import open_catalogue, open_objects, open_online
+
+log = structlog.get_logger()
+
+SPOOL_BYTES = 1024 * 1024 * 1024
+STOP_SECONDS = 30.0  # how long requests under way may take to end
+SWITCH_SECONDS = 0.001  # how long a thread may keep another from running
+
+
+def main() -> int:
+    """Serve; the exit code."""
+    parser = argparse.ArgumentParser(prog="levada.serving", description="Serve the versions of a Deployment.")
+    parser.add_argument("--config", type=Path, required=True, help="the configuration, which is watched")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen at (0: any)")
+    arguments = parser.parse_args()
+    settings = Settings()
+    _log_as_json(settings.log_level)
+    # Recording and loading run beside the event loop: let them give way sooner than Python's 5 ms.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        config = read_config(arguments.config)
+        recorder = _recorder(settings, config)
+    except (ConfigError, OSError) as error:
+        print(f"levada.serving: {error}", file=sys.stderr)
+        return 2
+    return uvloop.run(_serve(arguments, settings, config, recorder))
+
+
+async def _serve(
+    arguments: argparse.Namespace, settings: Settings, config: ScorerConfig, recorder: Recorder | None
+) -> int:
+    loop = asyncio.get_running_loop()
+    app = App(config.name, config.namespace, recorder)
+    server = Server(app.handle, config.limits.body_bytes)
+    objects = cache(lambda: open_objects(settings))
+    loader = Loader(app, arguments.config, config, objects, Tables(objects, lambda: open_online(settings)))
+    ended = asyncio.Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(ending, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, loader.look_now)
+    try:
+        port = await server.start(arguments.host, arguments.port)
+    except OSError as error:
+        print(f"levada.serving: cannot listen at {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr)
+        return 2
+    log.info("listening", host=arguments.host, port=port, deployment=config.name, namespace=config.namespace)
+    loader.start()
+    if recorder is not None:
+        recorder.start()
+    await ended.wait()
+    log.info("ending")
+    app.draining = True
+    server.say_goodbye()
+    await asyncio.sleep(config.drain_seconds)
+    await server.stop(STOP_SECONDS)
+    loader.close()
+    if recorder is not None:
+        await asyncio.to_thread(recorder.close)
+    log.info("ended")
+    return 0
+
+
+def _recorder(settings: Settings, config: ScorerConfig) -> Recorder | None:
+    if not settings.postgres_dsn.get_secret_value():
+        if config.recording:
+            raise ConfigError("recording is wanted, but LEVADA_POSTGRES_DSN is not set: set it, or recording to false")
+        return None
+    source = f"scorer-{uuid.uuid4().hex[:16]}"
+    folder = (settings.scratch or Path(tempfile.gettempdir())) / "levada-scores" / f"{config.namespace}.{config.name}"
+    spool = Spool(folder, source, SPOOL_BYTES)
+    return Recorder(open_catalogue(settings), spool, source, config.namespace, config.name)
+
+
+def _log_as_json(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level.upper(), 20)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

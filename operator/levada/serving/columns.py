@@ -1,0 +1,189 @@
+"""Values of a request as tensors: one converter per column, chosen once when a model is loaded.
+
+features/types.py says how values stand in tensors, features/cells.py what JSON may bring. Of the datatypes of the Open
+Inference Protocol a column takes:
+
+| column type | datatype                                                     |
+| ----------- | ------------------------------------------------------------ |
+| float64     | FP64; any other FP, INT or UINT                              |
+| int64       | INT64; any other INT or UINT; FP with whole values           |
+| boolean     | BOOL                                                         |
+| string      | BYTES (UTF-8)                                                |
+| timestamp   | BYTES (ISO 8601); INT64 or FP64 (seconds since 1970 UTC)     |
+| date        | BYTES (YYYY-MM-DD)                                           |
+
+null, or a column that is left out, is a null where the column is nullable; so is NaN in a binary tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from levada.features.cells import DTYPES, Cell, converter
+from levada.features.types import MAX_INTEGER, NULL_STRING, NULL_TIME, ColumnType
+from levada.resources.dataset import Column
+from levada.serving.errors import RequestError, bad
+from levada.serving.session import Array
+
+_INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
+_FLOATS = ("FP64", "FP32", "FP16")
+DATATYPES: dict[ColumnType, tuple[str, ...]] = {  # the first is the one that metadata shows
+    ColumnType.FLOAT64: (*_FLOATS, *_INTEGERS),
+    ColumnType.INT64: (*_INTEGERS, *_FLOATS),
+    ColumnType.BOOLEAN: ("BOOL",),
+    ColumnType.STRING: ("BYTES",),
+    ColumnType.TIMESTAMP: ("BYTES", "INT64", "FP64"),
+    ColumnType.DATE: ("BYTES",),
+}
+_BINARY = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+}
+# Python types of JSON values of which a whole column converts in one call; a parser of JSON makes no infinite floats.
+_PLAIN: dict[ColumnType, frozenset[type]] = {
+    ColumnType.FLOAT64: frozenset({float}),
+    ColumnType.INT64: frozenset({int}),
+    ColumnType.BOOLEAN: frozenset({bool}),
+    ColumnType.STRING: frozenset({str}),
+    ColumnType.TIMESTAMP: frozenset(),
+    ColumnType.DATE: frozenset(),
+}
+
+
+class RequestColumn:
+    """A column that requests bring. `dtype` is that of its tensor and `null` the null there."""
+
+    def __init__(self, column: Column, accepted: Sequence[str | int | None] | None = None) -> None:
+        """`accepted`: the only values that the model scores."""
+        self.name = column.name
+        self.type = column.type
+        self.nullable = column.nullable
+        self.datatypes = DATATYPES[column.type]
+        self.dtype = DTYPES[column.type]
+        self._convert = converter(column.type, column.name)
+        self.null = self._convert(None)
+        self._plain = _PLAIN[column.type]
+        self._accepted = None if accepted is None else {value: self._convert(value) for value in accepted}
+
+    def scalar(self, value: object, row: int = 0) -> Cell:
+        """A value as it stands in the tensor; raises RequestError naming row and column."""
+        if value is None or value == NULL_STRING:
+            if not self.nullable:
+                raise bad(
+                    f"row {row}: column '{self.name}' needs a value, but it is null or left out; send one in every row"
+                )
+            if self._accepted is not None and None not in self._accepted:
+                raise self._unseen(value, row)
+            return self.null
+        try:
+            cell = self._convert(value)
+        except ValueError as error:
+            raise bad(f"row {row}: {error}") from None
+        if self._accepted is not None and cell not in self._accepted.values():
+            raise self._unseen(value, row)
+        return cell
+
+    def vector(self, values: Sequence[object] | Array | None, rows: int) -> Array:
+        """Values of JSON, or an array that `from_binary` made, as an array [rows]; raises RequestError naming a row."""
+        if isinstance(values, np.ndarray):
+            return values
+        if values is None:
+            values = [None] * rows
+        if (at_once := self._at_once(values)) is not None:
+            return at_once
+        return np.array([self.scalar(value, row) for row, value in enumerate(values)], self.dtype)
+
+    def from_binary(self, datatype: str, data: memoryview, rows: int) -> Array:
+        """A binary tensor of the Open Inference Protocol as an array [rows] as `vector` gives it."""
+        if datatype == "BYTES":
+            return self.vector(_texts(self.name, data, rows), rows)
+        kind = _BINARY[datatype]
+        expected = rows * kind.itemsize
+        if len(data) != expected:
+            raise bad(
+                f"column '{self.name}': {rows} rows of {datatype} take {expected} bytes, but binary_data_size is "
+                f"{len(data)}; make shape, datatype and binary_data_size agree"
+            )
+        array = np.frombuffer(data, kind)
+        if self.type in (ColumnType.FLOAT64, ColumnType.INT64) and self._accepted is None:
+            return self._checked(array)
+        return self.vector([None if value != value else value for value in array.tolist()], rows)
+
+    def plain(self, array: Array) -> list[object]:
+        """An array as `vector` gives it, as values of JSON; of times, microseconds."""
+        values: list[Any] = array.tolist()
+        if self.type == ColumnType.INT64:
+            return [int(value) if value == value else None for value in values]
+        if self.type == ColumnType.BOOLEAN:
+            return [bool(value) if value == value else None for value in values]
+        return [None if value in (NULL_STRING, NULL_TIME) or value != value else value for value in values]
+
+    def _at_once(self, values: Sequence[Any]) -> Array | None:
+        """The whole column in a few calls, where all values are of an ordinary type; None where each needs a look."""
+        if self._accepted is not None or not set(map(type, values)) <= self._plain:
+            return None
+        if self.type == ColumnType.STRING:
+            return None if NULL_STRING in values else np.array(values, np.object_)
+        if self.type == ColumnType.INT64 and not -MAX_INTEGER <= min(values) <= max(values) <= MAX_INTEGER:
+            return None
+        return np.array(values, np.float64)
+
+    def _checked(self, array: Array) -> Array:
+        """A binary tensor of numbers, each value checked as JSON's are."""
+        numbers = array.astype(np.float64)
+        nulls = np.isnan(numbers)
+        wrong = np.isinf(numbers)
+        if not self.nullable:
+            wrong |= nulls
+        if array.dtype.kind in "iu" or self.type == ColumnType.INT64:
+            # compared as they came: as doubles, some beyond the limit would round to it
+            wrong |= (array > MAX_INTEGER) | (array < -MAX_INTEGER)
+        if self.type == ColumnType.INT64:
+            wrong |= (np.floor(numbers) != numbers) & ~nulls
+        if wrong.any():
+            row = int(wrong.argmax())
+            value = array[row].item()
+            self.scalar(None if value != value else value, row)
+        return numbers
+
+    def _unseen(self, value: object, row: int) -> RequestError:
+        assert self._accepted is not None
+        known = sorted("null" if value is None else str(value) for value in self._accepted)
+        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        given = "null" if value is None else repr(value)
+        return bad(f"row {row}: column '{self.name}' is {given:.60}, which training has not seen; it takes: {shown}")
+
+
+def _texts(name: str, data: memoryview, rows: int) -> list[object]:
+    """The elements of a BYTES tensor: each its length as four bytes, little endian, then UTF-8."""
+    raw = bytes(data)
+    texts: list[object] = []
+    position = 0
+    for row in range(rows):
+        start = position + 4
+        position = start + int.from_bytes(raw[start - 4 : start], "little")
+        if start > len(raw) or position > len(raw):
+            raise bad(
+                f"row {row}: the binary data of column '{name}' end before the text does; each text is its length as "
+                "four bytes (little endian) and then so many bytes"
+            )
+        try:
+            texts.append(raw[start:position].decode())
+        except UnicodeDecodeError:
+            raise bad(f"row {row}: the text of column '{name}' is not UTF-8; encode it so") from None
+    if position != len(raw):
+        raise bad(
+            f"column '{name}': its {rows} texts end after {position} bytes, but binary_data_size is {len(raw)}; "
+            "make shape and binary_data_size agree"
+        )
+    return texts
+
+
+def too_many(rows: int, limit: int) -> RequestError:
+    """A request with more rows than are taken at once."""
+    return RequestError(413, f"the request has {rows} rows, but at most {limit} are taken at once; send them in parts")

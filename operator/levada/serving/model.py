@@ -1,0 +1,150 @@
+"""A version of a model: its graph, its lookups, and how a request's columns become scores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from levada.artifacts import ModelManifest, Output
+from levada.features.types import ColumnType
+from levada.serving.columns import RequestColumn
+from levada.serving.errors import ModelError, RequestError
+from levada.serving.lookups import Lookup
+from levada.serving.session import Array, Session, first_line
+
+Values = Sequence[object] | Array | None
+"""A column of a request: JSON values, an array that RequestColumn.from_binary made, or None where it was left out."""
+
+
+class Signature:
+    """What requests bring."""
+
+    def __init__(self, manifest: ModelManifest) -> None:
+        self.columns = tuple(RequestColumn(column, manifest.accepted.get(column.name)) for column in manifest.request)
+        self.names = tuple(column.name for column in self.columns)
+        self.index = {name: i for i, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The outputs of the graph for some rows, in the order of `ServedModel.outputs`."""
+
+    rows: int
+    outputs: list[Array]
+
+
+class ServedModel:
+    """A version that is ready to score. Threads may share it."""
+
+    def __init__(self, manifest: ModelManifest, session: Session, lookups: Sequence[Lookup]) -> None:
+        """Raises ModelError if graph and manifest do not fit."""
+        self.manifest = manifest
+        self.signature = Signature(manifest)
+        self.outputs: tuple[Output, ...] = tuple(manifest.outputs)
+        self._session = session
+        self._lookups = tuple(lookups)
+        self._output_names = [output.name for output in self.outputs]
+        self._check(session)
+        places = {name: i for i, name in enumerate(self._output_names)}
+        kinds = {output.kind: places[output.name] for output in self.outputs}
+        self._value = next((kinds[k] for k in ("probabilities", "prediction", "distance") if k in kinds), None)
+        self._label = next((kinds[k] for k in ("label", "cluster") if k in kinds), None)
+        self._prepare_one_row()
+
+    def score_one(self, values: Sequence[object]) -> Scores:
+        """The scores of one row of JSON values in the order of the signature; raises RequestError."""
+        scalars = [column.scalar(value) for column, value in zip(self.signature.columns, values, strict=True)]
+        with self._one_row:
+            for cell, index in self._cells:
+                cell[0] = scalars[index]
+            for lookup, cells in self._lookup_cells:
+                for cell, found in zip(cells, lookup.find(scalars), strict=True):
+                    cell[0] = found
+            outputs = self._run(self._buffers)
+        return Scores(1, [output[:1] for output in outputs])
+
+    def score(self, columns: Sequence[Values], rows: int) -> Scores:
+        """The scores of columns of `rows` values each, in the order of the signature; raises RequestError."""
+        arrays = [c.vector(values, rows) for c, values in zip(self.signature.columns, columns, strict=True)]
+        feeds = self._session.buffers(rows)
+        for name, index in self._direct:
+            feeds[name][:rows, 0] = arrays[index]
+        for lookup in self._lookups:
+            for name, found in zip(lookup.names, lookup.find_all(arrays), strict=True):
+                if name in feeds:
+                    feeds[name][:rows, 0] = found
+        return Scores(rows, [output[:rows] for output in self._run(feeds)])
+
+    def values(self, scores: Scores) -> list[float | None]:
+        """One number a row, as it is recorded: probability of the last class, prediction, or distance."""
+        if self._value is None:
+            return [None] * scores.rows
+        output = scores.outputs[self._value]
+        numbers: list[float | None] = (output[:, -1] if output.ndim > 1 else output).tolist()
+        return numbers
+
+    def labels(self, scores: Scores) -> list[str | None]:
+        """The class or cluster of each row as text."""
+        if self._label is None:
+            return [None] * scores.rows
+        return [str(label) for label in scores.outputs[self._label].reshape(scores.rows).tolist()]
+
+    def smoke_test(self) -> None:
+        """Score a made-up row, alone and in a batch, and compare; raises ModelError."""
+        accepted = {name: next(iter(values), None) for name, values in self.manifest.accepted.items()}
+        values = [
+            accepted.get(column.name, None if column.nullable else _PLAUSIBLE[column.type])
+            for column in self.signature.columns
+        ]
+        try:
+            alone, together = self.score_one(values), self.score([[value] * 3 for value in values], 3)
+        except RequestError as error:
+            raise ModelError(f"the model cannot score a row: {error.message}") from error
+        for name, one, many in zip(self._output_names, alone.outputs, together.outputs, strict=True):
+            if len(one) != 1 or len(many) != 3:
+                raise ModelError(f"the output '{name}' does not have one row for each row of the request")
+            if any(one[0].tobytes() != row.tobytes() for row in many) and one.dtype != object:
+                raise ModelError(f"the output '{name}' differs between a row scored alone and the same row in a batch")
+
+    def _run(self, feeds: dict[str, Array]) -> list[Array]:
+        try:
+            return self._session.run_padded(feeds, self._output_names)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise RequestError(400, f"the model cannot score these values: {first_line(error)}") from error
+
+    def _check(self, session: Session) -> None:
+        brought = set(self.signature.names)
+        looked_up = {name for lookup in self._lookups for name in lookup.names}
+        for name in session.inputs:
+            if name not in brought | looked_up:
+                raise ModelError(f"the graph's input '{name}' is in neither the request nor a lookup of the manifest")
+        for name in self._output_names:
+            if name not in session.outputs:
+                raise ModelError(f"the manifest's output '{name}' is not in the graph, which has {session.outputs}")
+
+    def _prepare_one_row(self) -> None:
+        """Buffers that are written anew for every single row, and views of their first cells."""
+        self._one_row = threading.Lock()
+        self._buffers = self._session.buffers(1)
+        index = self.signature.index
+        self._direct = [(name, index[name]) for name in self._session.inputs if name in index]
+        self._cells = [(self._buffers[name].reshape(-1), i) for name, i in self._direct]
+        spare = np.empty(1, np.object_)  # for what is looked up and not needed by this graph
+        self._lookup_cells = [
+            (lookup, [self._buffers[n].reshape(-1) if n in self._buffers else spare for n in lookup.names])
+            for lookup in self._lookups
+        ]
+
+
+_PLAUSIBLE: dict[ColumnType, Any] = {
+    ColumnType.FLOAT64: 1.0,
+    ColumnType.INT64: 1,
+    ColumnType.STRING: "a",
+    ColumnType.BOOLEAN: True,
+    ColumnType.TIMESTAMP: "2020-01-01T00:00:00Z",
+    ColumnType.DATE: "2020-01-01",
+}

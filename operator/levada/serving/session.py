@@ -1,0 +1,132 @@
+"""An ONNX graph that gives a row the same bits however many rows are scored with it (SCORE-1).
+
+onnxruntime runs most operators row by row. Matrix products take another path for a single row, and functions such as
+Log or Sin compute the last few elements of a tensor with other instructions than the rest, which changes the last
+bit. (Derived features are compiled around that; a model that was registered from elsewhere is not.) Where a graph has
+such operators its runs are padded to a multiple of `BLOCK` rows: every row takes the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from numpy.typing import NDArray
+
+from levada.features.model import open_session
+from levada.features.types import NULL_STRING, NULL_TIME
+from levada.serving.errors import ModelError
+
+Array = NDArray[Any]
+
+BLOCK = 4
+"""Elements that onnxruntime's elementwise kernels take at once (float32 in 128 bits)."""
+
+# Operators whose result for a row is exact, or is computed for that row alone: data movement, comparisons, what
+# IEEE 754 defines to the last bit, and tree ensembles. Anything else is padded for.
+_ROW_BY_ROW = frozenset(
+    """
+    Abs Add And ArgMax ArgMin ArrayFeatureExtractor Binarizer Cast CastLike CategoryMapper Ceil Clip Concat Constant
+    ConstantOfShape Div Equal Expand FeatureVectorizer Flatten Floor Gather GatherElements GatherND Greater
+    GreaterOrEqual Identity Imputer IsInf IsNaN LabelEncoder Less LessOrEqual Max Min Mod Mul Neg Not OneHot
+    OneHotEncoder Or Pad Range RegexFullMatch Relu Reshape Round Scaler ScatterElements ScatterND Shape Sign Size
+    Slice Split Sqrt Squeeze StringConcat StringNormalizer StringSplit Sub Tile Transpose TreeEnsemble
+    TreeEnsembleClassifier TreeEnsembleRegressor Unsqueeze Where Xor
+    """.split()  # noqa: SIM905
+)
+
+_FILL: dict[str, tuple[type, object]] = {
+    "tensor(double)": (np.float64, 0.0),
+    "tensor(float)": (np.float32, 0.0),
+    "tensor(int64)": (np.int64, NULL_TIME),
+    "tensor(string)": (np.object_, NULL_STRING),
+}
+
+
+def operators(model: bytes) -> set[str]:
+    """The types of all operators of a serialized ONNX model, those in subgraphs and functions included.
+
+    Reads ModelProto without the onnx package (31 MB): graph = 7 and functions = 25 hold nodes (1 and 7), a node its
+    op_type (4) and attributes (5), an attribute its graph (6) and graphs (11). Raises ModelError if it is none.
+    """
+    try:
+        found = set(_operators_of(model, {7: 1, 25: 7}))
+    except DecodeError as error:
+        raise ModelError("the file is not an ONNX model") from error
+    if not found:
+        raise ModelError("the file is not an ONNX model: it has no operators")
+    return found
+
+
+def _operators_of(message: bytes, graphs: Mapping[int, int]) -> Iterator[str]:
+    for number, graph in _fields(message):
+        if number not in graphs:
+            continue
+        for inner, node in _fields(graph):
+            if inner != graphs[number]:
+                continue
+            for part, value in _fields(node):
+                if part == 4:
+                    yield value.decode()
+                elif part == 5:
+                    yield from _operators_of(value, {6: 1, 11: 1})
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    for field in UnknownFieldSet(Empty.FromString(message)):
+        if isinstance(field.data, bytes):
+            yield field.field_number, field.data
+
+
+class Session:
+    """An ONNX graph ready to run.
+
+    inputs: name and numpy dtype of each, in the graph's order. outputs: their names. block: runs must have a multiple
+    of so many rows (1: any number).
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """Raises ModelError if onnxruntime cannot run the model."""
+        self.block = 1 if operators(model) <= _ROW_BY_ROW else BLOCK
+        try:
+            self._session = open_session(model)
+        except Exception as error:  # its exceptions have no common base
+            raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+        self.inputs: dict[str, type] = {}
+        for tensor in self._session.get_inputs():
+            if tensor.type not in _FILL or len(tensor.shape) != 2 or tensor.shape[1] != 1:
+                raise ModelError(
+                    f"the graph's input '{tensor.name}' is {tensor.type} of shape {tensor.shape}; inputs must be "
+                    "tensor(double), tensor(float), tensor(int64) or tensor(string) of shape [N, 1]"
+                )
+            self.inputs[tensor.name] = _FILL[tensor.type][0]
+        self._fills = {tensor.name: _FILL[tensor.type] for tensor in self._session.get_inputs()}
+        self.outputs: list[str] = [tensor.name for tensor in self._session.get_outputs()]
+
+    def buffers(self, rows: int) -> dict[str, Array]:
+        """An array [M, 1] for every input, M ≥ rows being a length that `run_padded` takes, filled with nulls."""
+        length = -(-rows // self.block) * self.block
+        return {name: np.full((length, 1), fill, dtype) for name, (dtype, fill) in self._fills.items()}
+
+    def run_padded(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """The outputs for arrays [M, 1] of a length as `buffers` gives; one array a name, of M rows each."""
+        result: list[Array] = self._session.run(outputs, feeds)
+        return result
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """The outputs for arrays [N, 1] of any length N ≥ 1, which are copied if they have to be padded."""
+        rows = len(next(iter(feeds.values())))
+        missing = -rows % self.block
+        if missing:
+            feeds = {name: np.concatenate([array, array[-1:].repeat(missing, axis=0)]) for name, array in feeds.items()}
+        return [array[:rows] for array in self.run_padded(feeds, outputs)]
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of onnxruntime says, in one line and without its prefix of codes."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text.rsplit(" : ", 1)[-1].strip() if text.startswith("[ONNXRuntimeError]") else text

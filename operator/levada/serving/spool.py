@@ -1,0 +1,155 @@
+"""Scores on disk while the catalogue does not answer.
+
+A folder of segments with a line of JSON per score; a line that a crash cut off is left out when it is read. A process
+holds a lock on its own segments, so that another one can tell what a dead process left behind, and records it. A score
+that is recorded twice is one score: source and number identify it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from levada.stores.ports import ScoreRow
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A file of scores that no one writes to any more."""
+
+    path: Path
+    rows: int
+    bytes: int
+
+
+class SpoolFull(OSError):
+    """The spool has reached its limit."""
+
+
+class Spool:
+    """The segments of one Deployment's scorers on this machine. One thread at a time."""
+
+    def __init__(self, folder: Path, source: str, limit_bytes: int) -> None:
+        """Take over what dead processes left in `folder`; raises OSError if it cannot be written."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._source = source
+        self._limit = limit_bytes
+        self._locks: dict[str, BinaryIO] = {}
+        self._closed: deque[Segment] = deque()
+        self._file: BinaryIO | None = None
+        self._rows_in_file = 0
+        self._number = 0
+        self._adopt()
+        self._lock(source)
+
+    @property
+    def rows(self) -> int:
+        """Scores that wait here."""
+        return sum(segment.rows for segment in self._closed) + self._rows_in_file
+
+    @property
+    def bytes(self) -> int:
+        """Their size on disk."""
+        return sum(segment.bytes for segment in self._closed) + (self._file.tell() if self._file else 0)
+
+    def append(self, rows: Sequence[ScoreRow]) -> None:
+        """Write scores behind the others, out of this process (not yet onto the disk's platters); raises OSError."""
+        if self.bytes >= self._limit:
+            raise SpoolFull(f"the spool {self._folder} has reached its limit of {self._limit} bytes")
+        if self._file is None:
+            self._number += 1
+            self._file = (self._folder / f"{self._source}-{self._number:06d}.scores").open("xb")
+        self._file.write(b"".join(_line(row) for row in rows))
+        self._file.flush()
+        self._rows_in_file += len(rows)
+        if self._file.tell() >= SEGMENT_BYTES:
+            self._rotate()
+
+    def oldest(self) -> Segment | None:
+        """The segment to be recorded next, or None if there is nothing."""
+        if not self._closed:
+            self._rotate()
+        return self._closed[0] if self._closed else None
+
+    def remove(self, segment: Segment) -> None:
+        """Forget a segment that has been recorded."""
+        self._closed.remove(segment)
+        segment.path.unlink(missing_ok=True)
+        source = _source_of(segment.path)
+        if source != self._source and not any(_source_of(s.path) == source for s in self._closed):
+            self._unlock(source)
+
+    def close(self) -> None:
+        """Let go of the segments; they stay on disk for the next process."""
+        self._rotate()
+        for source in list(self._locks):
+            if any(_source_of(segment.path) == source for segment in self._closed):
+                self._locks.pop(source).close()
+            else:
+                self._unlock(source)
+
+    def _rotate(self) -> None:
+        if self._file is not None:
+            path = Path(self._file.name)
+            self._closed.append(Segment(path, self._rows_in_file, self._file.tell()))
+            self._file.close()
+            self._file, self._rows_in_file = None, 0
+
+    def _adopt(self) -> None:
+        for path in sorted(self._folder.glob("*.scores")):
+            source = _source_of(path)
+            if source in self._locks or self._lock(source):
+                with suppress(FileNotFoundError):  # its owner may have recorded it meanwhile
+                    data = path.read_bytes()
+                    self._closed.append(Segment(path, data.count(b"\n"), len(data)))
+
+    def _lock(self, source: str) -> bool:
+        file = (self._folder / f"{source}.lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._locks[source] = file
+        return True
+
+    def _unlock(self, source: str) -> None:
+        (self._folder / f"{source}.lock").unlink(missing_ok=True)
+        self._locks.pop(source).close()
+
+
+def read(segment: Segment) -> list[ScoreRow]:
+    """The scores of a segment, without lines that a crash of process or machine has damaged."""
+    rows = []
+    for line in segment.path.read_bytes().split(b"\n"):
+        with suppress(ValueError, TypeError):
+            rows.append(_row(line))
+    return rows
+
+
+def _source_of(path: Path) -> str:
+    return path.stem.rpartition("-")[0]
+
+
+def _line(row: ScoreRow) -> bytes:
+    request = None if row.request is None else row.request.decode()
+    identity = [row.source, row.seq, row.deployment, row.namespace, row.version, row.candidate]
+    return orjson.dumps([*identity, row.scored_at, row.value, row.label, request]) + b"\n"
+
+
+def _row(line: bytes) -> ScoreRow:
+    source, seq, deployment, namespace, version, candidate, at, value, label, request = orjson.loads(line)
+    scored_at = datetime.fromisoformat(at).astimezone(UTC)
+    body = None if request is None else request.encode()
+    return ScoreRow(source, seq, deployment, namespace, version, candidate, scored_at, value, label, body)

@@ -1,0 +1,218 @@
+"""Loading versions beside those that serve, and switching when all of it works.
+
+A thread watches the configuration file: a set of versions replaces the one before as a whole once every version with a
+weight is loaded and has scored a row. What cannot be loaded is reported and tried again; what serves goes on serving.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from levada import names
+from levada.artifacts import ModelManifest
+from levada.errors import StoreUnavailable
+from levada.serving import v2
+from levada.serving.app import App, Progress, Served, Version
+from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.serving.errors import ModelError
+from levada.serving.lookups import Lookup, Tables
+from levada.serving.metrics import VersionInfo
+from levada.serving.model import ServedModel, Signature
+from levada.serving.session import Session
+from levada.stores.ports import ObjectNotFound, Objects
+
+log = structlog.get_logger()
+
+LOOK_EVERY = 0.2  # seconds between looks at the configuration file
+RETRY = (0.5, 30.0)  # seconds until what failed is tried again: first, longest
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be carried out; `str()` is one clear sentence."""
+
+
+def read_config(path: Path) -> ScorerConfig:
+    """The configuration in a file; raises ConfigError."""
+    try:
+        return ScorerConfig.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise ConfigError(f"the configuration {path} is not valid: {place}: {first['msg']}") from error
+
+
+def load(config: ScorerVersion, objects: Callable[[], Objects], tables: Tables) -> ServedModel:
+    """A version, checked and having scored a row.
+
+    Raises ModelError where trying again cannot help, StoreUnavailable where it can.
+    """
+    read = _from_folder(config.folder) if config.folder else _from_objects(objects(), config.model_prefix or "")
+    try:
+        manifest = ModelManifest.from_bytes(read(names.MANIFEST))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"its manifest is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    onnx = read(manifest.onnx.key)
+    digest = names.digest(onnx)
+    if digest != config.onnx_digest:
+        raise ModelError(f"{manifest.onnx.key} has the digest {digest}, but {config.onnx_digest} is to be served")
+    session = Session(onnx)
+    index = Signature(manifest).index
+    lookups = [Lookup(spec, tables.get(spec), index) for spec in manifest.lookups]
+    model = ServedModel(manifest, session, lookups)
+    model.smoke_test()
+    return model
+
+
+def _from_folder(folder: Path) -> Callable[[str], bytes]:
+    def read(key: str) -> bytes:
+        try:
+            return (folder / key).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{folder / key} cannot be read: {error.strerror}") from error
+
+    return read
+
+
+def _from_objects(objects: Objects, prefix: str) -> Callable[[str], bytes]:
+    def read(key: str) -> bytes:
+        try:
+            return objects.get(prefix + key)
+        except ObjectNotFound as error:
+            raise ModelError(f"there is no object {objects.uri(prefix + key)}") from error
+
+    return read
+
+
+class Loader:
+    """Keeps an App's versions as the configuration file wants them."""
+
+    def __init__(
+        self, app: App, path: Path, config: ScorerConfig, objects: Callable[[], Objects], tables: Tables
+    ) -> None:
+        """`config`: what the file held when the scorer started; name and namespace stay as they are there."""
+        self._app = app
+        self._path = path
+        self._first = config
+        self._objects = objects
+        self._tables = tables
+        self._loaded: dict[int, tuple[ScorerVersion, Version]] = {}
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def look_now(self) -> None:
+        """Look at the file at once."""
+        self._wake.set()
+
+    def close(self) -> None:
+        self._ending = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        seen: tuple[int, ...] | None = None
+        back_off, try_at = 0.0, 0.0
+        while not self._ending:
+            forced = self._wake.is_set()
+            self._wake.clear()
+            now_seen = _state_of(self._path)
+            if forced or now_seen != seen or time.monotonic() >= try_at:
+                back_off = back_off if now_seen == seen else 0.0
+                seen = now_seen
+                done = self._apply()
+                back_off = min(back_off * 2 or RETRY[0], RETRY[1])
+                try_at = float("inf") if done else time.monotonic() + back_off
+            self._wake.wait(LOOK_EVERY)
+
+    def _apply(self) -> bool:
+        """Bring the app up to what the file wants; whether all of it is done."""
+        try:
+            config = read_config(self._path)
+            self._check(config)
+        except ConfigError as error:
+            self._report({}, {}, str(error))
+            return False
+        failed: dict[int, str] = {}
+        waiting: dict[int, str] = {}
+        wanted: dict[int, Version] = {}
+        for version in config.versions:
+            try:
+                wanted[version.version] = self._version(version)
+            except ModelError as error:
+                failed[version.version] = str(error)
+            except StoreUnavailable as error:
+                waiting[version.version] = str(error)
+            except Exception as error:
+                log.exception("a version cannot be loaded", version=version.version)
+                failed[version.version] = f"{type(error).__name__}: {error}"
+        missing = [v.version for v in config.versions if v.version not in wanted and v.weight]
+        if wanted and not missing:
+            self._switch(config, wanted)
+        self._report(failed, waiting, "")
+        return not failed and not waiting
+
+    def _version(self, config: ScorerVersion) -> Version:
+        """A version: the one that is loaded, if it is the same model, else loaded anew."""
+        known, version = self._loaded.get(config.version, (None, None))
+        if known is not None and version is not None and known.model_copy(update={"weight": config.weight}) == config:
+            version = replace(version, info=replace(version.info, weight=config.weight))
+        else:
+            started = time.monotonic()
+            model = load(config, self._objects, self._tables)
+            seconds = round(time.monotonic() - started, 3)
+            log.info("version loaded", version=config.version, candidate=config.candidate, seconds=seconds)
+            version = Version(
+                VersionInfo(config.version, config.candidate, config.onnx_digest, config.weight, time.time()),
+                model,
+                v2.Writer(model, self._first.name, config.version),
+                self._app.metrics.of(config.version),
+            )
+        self._loaded[config.version] = (config, version)
+        return version
+
+    def _switch(self, config: ScorerConfig, versions: dict[int, Version]) -> None:
+        self._app.serve(Served(versions, config.recording, config.record_requests, config.limits))
+        self._loaded = {number: self._loaded[number] for number in versions}
+        self._tables.retain(spec for version in versions.values() for spec in version.model.manifest.lookups)
+        weights = {version.info.version: version.info.weight for version in versions.values()}
+        log.info("serving", versions=weights)
+
+    def _check(self, config: ScorerConfig) -> None:
+        for name, value in (("name", config.name), ("namespace", config.namespace)):
+            if value != getattr(self._first, name):
+                raise ConfigError(f"{name} changed to '{value}'; a scorer serves one Deployment, start another one")
+        if config.recording and not self._app.can_record:
+            raise ConfigError("recording is wanted, but LEVADA_POSTGRES_DSN is not set: set it, or recording to false")
+
+    def _report(self, failed: dict[int, str], waiting: dict[int, str], message: str) -> None:
+        problems = {f"version {v}": why for v, why in (failed | waiting).items()} | (
+            {"file": message} if message else {}
+        )
+        if problems:
+            self._app.metrics.reloads_failed += 1
+        before = self._app.progress
+        if problems and (before.failed, before.waiting, before.message) != (failed, waiting, message):
+            log.warning("not all that is wanted can be served", **problems)
+        self._app.progress = Progress(self._app.serving, failed, waiting, message)
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or rewritten; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
