@@ -28,7 +28,9 @@ app = typer.Typer(
 
 EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 130
 
-out, err = Console(), Console(stderr=True)
+# Where there is no terminal, lines are as long as they are: somebody greps them.
+out = Console(width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True)
 
 
 class Output(StrEnum):

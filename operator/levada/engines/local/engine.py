@@ -119,12 +119,12 @@ class LocalEngine:
     async def _carry_out(self, record: Record, planned: Plan) -> None:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = record.resource
+        if any(self.jobs.is_new(job) for job in planned.jobs):
+            await self.jobs.warm_up()  # beside the servers, which the decisions below start
         for decision in planned.decisions:
             record = await self._record_decision(record, decision)
         for child in planned.children:
             self._put(self._home.apply(child, owner=resource.ref))
-        if planned.jobs:
-            await self.jobs.warm_up()
         for job in planned.jobs:
             self.jobs.ensure(job)
         for ref in planned.deletions:

@@ -72,11 +72,16 @@ class Jobs:
             key.partition("/")[2]: self._state(key) for key, its_owner in self._owners.items() if its_owner == owner
         }
 
+    def is_new(self, job: Job) -> bool:
+        """Whether no job of its name runs or has ended."""
+        key = _key(job)
+        return key not in self._tasks and key not in self._ended
+
     def ensure(self, job: Job) -> None:
         """Start a job unless one of its name runs or has ended."""
-        key = f"{job.owner.namespace}/{job.name}"
-        if key in self._tasks or key in self._ended:
+        if not self.is_new(job):
             return
+        key = _key(job)
         folder = self._folder / key
         if not (folder / "input.json").exists():
             write_atomically(folder / "input.json", job.input.to_bytes())
@@ -277,6 +282,10 @@ class Jobs:
                 started_at=datetime.fromisoformat(data["startedAt"]),
                 finished_at=datetime.fromisoformat(data["finishedAt"]),
             )
+
+
+def _key(job: Job) -> str:
+    return f"{job.owner.namespace}/{job.name}"
 
 
 def _prepare(folder: Path) -> Path:
