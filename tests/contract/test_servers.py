@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nats
@@ -23,7 +24,7 @@ from minio.error import S3Error
 
 from levada.engines.local import embedded
 from levada.engines.local.embedded import free_ports
-from levada.engines.local.keeper import ServerFailed, end_leftover
+from levada.engines.local.keeper import ServerFailed, end_leftover, unprivileged_command
 from levada.engines.local.servers import Endpoints, HomeInUse, LocalServers, NatsEndpoint, S3Endpoint
 from tests.conftest import s3_client
 
@@ -79,6 +80,18 @@ def server_processes(home: Path) -> list[psutil.Process]:
 
 def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@contextmanager
+def stranger_of_postgres_user() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of ours; of the user of Postgres, which knows those of other users for strangers."""
+    process = subprocess.Popen(unprivileged_command(["sleep", "1000"]))
+    try:
+        eventually(lambda: psutil.Process(process.pid).name() == "sleep")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def publish(endpoint: NatsEndpoint, subject: str, data: bytes) -> None:
@@ -242,7 +255,7 @@ def test_x5_killed_servers_and_engine_lose_nothing(home: Path) -> None:
 
 def test_x5_a_process_that_got_the_id_of_a_dead_server_is_left_alone(tmp_path: Path) -> None:
     record = tmp_path / "process.json"
-    with subprocess.Popen(["sleep", "1000"]) as stranger:
+    with stranger_of_postgres_user() as stranger:
         started = psutil.Process(stranger.pid).create_time()
         for known in ({"started": started - 60, "name": "sleep"}, {"started": started, "name": "postgres"}):
             record.write_text(json.dumps({"pid": stranger.pid, **known}))
@@ -256,13 +269,12 @@ def test_x5_a_process_that_got_the_id_of_a_dead_server_is_left_alone(tmp_path: P
 def test_x5_postgres_starts_though_its_old_id_belongs_to_another_program(home: Path) -> None:
     with LocalServers(home, durable=False) as servers:
         servers.postgres()
-    with subprocess.Popen(["sleep", "1000"]) as stranger:
+    with stranger_of_postgres_user() as stranger:
         left = [str(stranger.pid), "data", "0", "5432", "", "127.0.0.1", "  1234567     999999", "ready", ""]
         (home / "servers/postgres/data/postmaster.pid").write_text("\n".join(left))
         with LocalServers(home, durable=False) as servers, psycopg.connect(servers.postgres()) as connection:
             assert connection.execute("select 1").fetchone() == (1,)
         assert stranger.poll() is None
-        stranger.terminate()
 
 
 def test_x5_an_interrupted_first_start_of_postgres_is_begun_anew(home: Path) -> None:
