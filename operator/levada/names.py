@@ -46,7 +46,7 @@ PLURALS = {
     Kind.SCORING_RUN: "scoringruns",
 }
 SHORT_NAMES = {
-    Kind.DATASET: "ds",
+    Kind.DATASET: "dset",  # `ds` is DaemonSet
     Kind.FEATURE_SET: "fset",
     Kind.TRAINING_RUN: "train",
     Kind.MODEL_CANDIDATE: "mcand",

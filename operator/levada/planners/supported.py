@@ -58,8 +58,6 @@ def _deployment(deployment: Deployment) -> Iterator[str]:
     spec = deployment.spec
     if spec.rollout.strategy != "replace":
         yield f"spec.rollout.strategy: {spec.rollout.strategy}"
-    if spec.rollout.steps:
-        yield "spec.rollout.steps"
     for name in ("fallback", "revert", "cache"):
         if getattr(spec, name) is not None:
             yield f"spec.{name}"

@@ -7,9 +7,10 @@ against a real API server holds the two together.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -98,6 +99,11 @@ class Union:
     members: dict[str, str | None]
 
 
+def list_map(key: str) -> dict[str, Any]:
+    """Schema of a list whose entries are told apart by a field: no two may have the same."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
 class Model(BaseModel):
     """A strict, immutable model with camelCase names in YAML and JSON.
 
@@ -115,30 +121,40 @@ class Model(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
-    def _check_union_and_rules(self) -> Self:
+    def _check(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with the model as a whole."""
+        for name, key in _list_maps(type(self)):
+            seen: set[str] = set()
+            for entry in getattr(self, name):
+                value = getattr(entry, key)
+                if value in seen:
+                    yield f"{to_camel(name)}: the {to_camel(key)} '{value}' is given twice; each must differ"
+                seen.add(value)
         if self.union is not None:
             chosen = getattr(self, self.union.discriminator)
-            for value, field in self.union.members.items():
-                if field is None:
-                    continue
-                block, given = (
-                    to_camel(field.rstrip("_")),
-                    getattr(self, field) is not None,
-                )
-                if value == chosen and not given:
-                    raise ValueError(f"{self.union.discriminator} is '{chosen}', so the block '{block}' is needed")
-                if value != chosen and given and self.union.members.get(chosen) != field:
-                    raise ValueError(
-                        f"{self.union.discriminator} is '{chosen}', so the block '{block}' must not be given"
-                    )
-        for rule in self.rules:
-            if not rule.check(self):
-                raise ValueError(rule.message)
-        return self
+            needed = self.union.members[chosen]
+            for field in filter(None, self.union.members.values()):
+                if (getattr(self, field) is not None) != (field == needed):
+                    verb = "is needed" if field == needed else "must not be given"
+                    yield f"{self.union.discriminator} is '{chosen}', so the block '{to_camel(field)}' {verb}"
+        yield from (rule.message for rule in self.rules if not rule.check(self))
 
     def document(self) -> dict[str, Any]:
         """The model as plain JSON data with its YAML names, without what is unset or None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@cache
+def _list_maps(model: type[Model]) -> list[tuple[str, str]]:
+    """The fields of a model that are list maps, each with its entries' key."""
+    extras = [(name, field.json_schema_extra) for name, field in model.model_fields.items()]
+    keys = [(name, e.get("x-kubernetes-list-map-keys")) for name, e in extras if isinstance(e, dict)]
+    return [(name, str(found[0])) for name, found in keys if isinstance(found, list)]
 
 
 class SecretRef(Model):
@@ -189,10 +205,14 @@ class RunPolicy(Model):
 
     retries: int = Field(default=3, ge=0, le=20, description="How often a failed part is tried again.")
     deadline: Duration | None = Field(default=None, description="How long one execution may take.")
-    resources: Resources | None = Field(default=None, description="Resources of the step's container.")
+    resources: Resources | None = Field(
+        default=None,
+        description="Requests and limits of the step's container. The local engine, which has no containers, leaves "
+        "steps the whole machine.",
+    )
     pod_template: dict[str, Any] | None = Field(
         default=None,
-        description="Merged into the pod template of the step's Job (ignored by no engine: refused locally).",
+        description="Merged into the pod template of the step's Job. Refused by the local engine, which has no pods.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
 

@@ -126,6 +126,11 @@ class QualityCheck(Model):
                 )
             ),
         ),
+        Rule(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "min must not be greater than max",
+            lambda q: q.min is None or q.max is None or q.min <= q.max,
+        ),
     )
     column: ColumnName = Field(description="Column that is checked.")
     min: float | None = Field(default=None, description="Smallest allowed value.")

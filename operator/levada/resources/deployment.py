@@ -29,6 +29,26 @@ class ModelSource(Model):
 class DeploymentTest(Model):
     """A check before a version serves."""
 
+    rules = (
+        Rule(
+            "self.type != 'quality' || has(self.metric) && (has(self.minimum) || has(self.maximum))",
+            "a quality test needs metric, and minimum or maximum",
+            lambda t: (
+                t.type != "quality" or (t.metric is not None and (t.minimum is not None or t.maximum is not None))
+            ),
+        ),
+        Rule(
+            "self.type != 'latency' || has(self.maximum)",
+            "a latency test needs maximum",
+            lambda t: t.type != "latency" or t.maximum is not None,
+        ),
+        Rule(
+            "self.type == 'quality' || !has(self.metric) && !has(self.minimum)",
+            "metric and minimum are for quality tests only",
+            lambda t: t.type == "quality" or (t.metric is None and t.minimum is None),
+        ),
+    )
+
     type: Literal["smoke", "quality", "latency"] = Field(description="What is checked.")
     metric: Text | None = Field(default=None, description="quality: metric of the evaluation.")
     minimum: float | None = Field(default=None, description="quality: smallest value.")
@@ -36,6 +56,8 @@ class DeploymentTest(Model):
 
 
 class RolloutStep(Model):
+    """A step of a canary."""
+
     weight: int = Field(ge=0, le=100, description="Share of requests in percent.")
     pause: Duration | None = Field(default=None, description="How long before the next step.")
 
@@ -43,8 +65,15 @@ class RolloutStep(Model):
 class Rollout(Model):
     """How a new version takes over."""
 
+    rules = (
+        Rule(
+            "(self.strategy == 'canary') == has(self.steps)",
+            "steps are needed with strategy 'canary', and only there",
+            lambda r: (r.strategy == "canary") == (r.steps is not None),
+        ),
+    )
     strategy: Literal["replace", "canary", "blueGreen", "shadow"] = Field(default="replace", description="How.")
-    steps: list[RolloutStep] = Field(default_factory=list, max_length=32, description="canary: the steps.")
+    steps: list[RolloutStep] | None = Field(default=None, min_length=1, max_length=32, description="canary: the steps.")
 
 
 class Fallback(Model):
@@ -68,20 +97,28 @@ class EntityFeatures(Model):
 
 
 class Cache(Model):
+    """Predictions that are kept for requests that come again."""
+
     max_entries: int = Field(default=10000, ge=1, description="Predictions kept.")
     ttl: Duration = Field(default="5m", description="For how long.")
 
 
 class AsyncScoring(Model):
+    """Scoring behind a queue."""
+
     subject: Subject = Field(description="NATS subject of the requests.")
 
 
 class Monitoring(Model):
+    """What is watched."""
+
     drift: bool = Field(default=False, description="Measure drift of features and predictions.")
     outcomes: Name | None = Field(default=None, description="Dataset of the actual values.")
 
 
 class Autoscaling(Model):
+    """Replicas by load."""
+
     rules = (
         Rule(
             "self.minReplicas <= self.maxReplicas",
@@ -112,6 +149,11 @@ class DeploymentSpec(Model):
             "!has(self.replicas) || !has(self.autoscaling)",
             "replicas and autoscaling exclude each other",
             lambda s: s.replicas is None or s.autoscaling is None,
+        ),
+        Rule(
+            "!has(self.approved) || self.promotion == 'manual'",
+            "approved needs promotion 'manual'",
+            lambda s: s.approved is None or s.promotion == "manual",
         ),
     )
     model: ModelSource = Field(description="Which candidate is served.")

@@ -19,6 +19,7 @@ from levada.resources.base import (
     Schedule,
     Text,
     Trigger,
+    list_map,
 )
 from levada.resources.dataset import Column
 from levada.resources.status import InputVersion, RunStatus, Stored
@@ -78,6 +79,19 @@ class Lookup(Model):
 class Engine(Model):
     """What runs the query."""
 
+    rules = (
+        Rule(
+            "(self.type == 'spark') == has(self.endpoint)",
+            "endpoint is needed with type 'spark', and only there",
+            lambda s: (s.type == "spark") == (s.endpoint is not None),
+        ),
+        Rule(
+            "!has(self.memory) || self.type == 'duckdb'",
+            "memory is for type 'duckdb' only",
+            lambda s: s.memory is None or s.type == "duckdb",
+        ),
+    )
+
     type: Literal["duckdb", "spark"] = Field(default="duckdb", description="duckdb, or an existing Spark.")
     endpoint: Text | None = Field(default=None, description="spark: Spark Connect endpoint, sc://host:15002.")
     memory: Annotated[str, Field(pattern=MEMORY, max_length=16)] | None = Field(
@@ -103,6 +117,15 @@ class Derived(Model):
 
 
 class Impute(Model):
+    """Fill missing values."""
+
+    rules = (
+        Rule(
+            "(self.strategy == 'constant') == has(self.value)",
+            "value is needed with strategy 'constant', and only there",
+            lambda s: (s.strategy == "constant") == (s.value is not None),
+        ),
+    )
     strategy: Literal["mean", "median", "mostFrequent", "constant"] = Field(
         default="median", description="What fills a gap."
     )
@@ -111,6 +134,26 @@ class Impute(Model):
 
 
 class Clip(Model):
+    """Bound the values."""
+
+    rules = (
+        Rule(
+            "has(self.quantiles) != (has(self.min) || has(self.max))",
+            "clip needs either quantiles, or min or max or both",
+            lambda s: (s.quantiles is not None) != (s.min is not None or s.max is not None),
+        ),
+        Rule(
+            "!has(self.min) || !has(self.max) || self.min < self.max",
+            "min must be less than max",
+            lambda s: s.min is None or s.max is None or s.min < s.max,
+        ),
+        Rule(
+            "!has(self.quantiles) || 0.0 <= self.quantiles[0] && self.quantiles[0] < self.quantiles[1]"
+            " && self.quantiles[1] <= 1.0",
+            "quantiles are two numbers from 0 to 1, the smaller first",
+            lambda s: s.quantiles is None or 0 <= s.quantiles[0] < s.quantiles[1] <= 1,
+        ),
+    )
     min: float | None = Field(default=None, description="Lower bound.")
     max: float | None = Field(default=None, description="Upper bound.")
     quantiles: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
@@ -120,6 +163,8 @@ class Clip(Model):
 
 
 class Encode(Model):
+    """Make numbers of categories."""
+
     type: Literal["oneHot", "ordinal", "frequency"] = Field(
         default="oneHot", description="How categories become numbers."
     )
@@ -178,9 +223,9 @@ class Select(Model):
 
     rules = (
         Rule(
-            "self.method == 'columns' ? has(self.columns) : has(self.k)",
-            "select by 'columns' needs columns; any other method needs k",
-            lambda s: s.columns is not None if s.method == "columns" else s.k is not None,
+            "self.method == 'columns' ? has(self.columns) && !has(self.k) : has(self.k) && !has(self.columns)",
+            "select by 'columns' needs columns and no k; any other method needs k and no columns",
+            lambda s: (s.method == "columns", s.method == "columns") == (s.columns is not None, s.k is None),
         ),
     )
     method: Literal["chi2", "anova", "mutualInformation", "variance", "columns"] = Field(
@@ -216,8 +261,19 @@ class FeatureSetSpec(RunPolicy):
             "several inputs need a query",
             lambda s: s.query is not None or len(s.inputs) == 1,
         ),
+        Rule(
+            "self.inputs.all(a, self.inputs.exists_one(b, (has(a.alias) ? a.alias : a.dataset) == "
+            "(has(b.alias) ? b.alias : b.dataset)))",
+            "the table names of inputs must differ",
+            lambda s: len({i.alias or i.dataset for i in s.inputs}) == len(s.inputs),
+        ),
     )
-    inputs: list[FeatureInput] = Field(min_length=1, max_length=32, description="Datasets that the query reads.")
+    inputs: list[FeatureInput] = Field(
+        min_length=1,
+        max_length=32,
+        description="Datasets that the query reads, each named once; the query may read it as often as it likes.",
+        json_schema_extra=list_map("dataset"),
+    )
     trigger: InputTrigger = Field(default_factory=InputTrigger, description="When new inputs start a preparation.")
     query: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
         default=None,
@@ -242,6 +298,7 @@ class FeatureSetSpec(RunPolicy):
         default_factory=list,
         max_length=512,
         description="Features computed from one row.",
+        json_schema_extra=list_map("name"),
     )
     transform: list[Transform] = Field(
         default_factory=list,

@@ -26,6 +26,8 @@ class ModelRef(Model):
 
 
 class SignatureColumn(Model):
+    """An input."""
+
     name: ColumnName = Field(description="Name of the ONNX input.")
     type: ColumnType = Field(description="Type of its values.")
 
@@ -52,12 +54,14 @@ class Provenance(Model):
 
 
 class ModelCandidateSpec(RunPolicy):
-    """What is wanted of a ModelCandidate; nothing of it may change."""
+    """What is wanted of a ModelCandidate; which model it is may not change."""
 
     model: ModelRef = Field(description="The model.", json_schema_extra={"immutable": True})
     task: Task = Field(description="What it does.", json_schema_extra={"immutable": True})
     signature: Signature | None = Field(default=None, description="Inputs, if the model does not say.")
-    provenance: Provenance = Field(default_factory=Provenance, description="Where it comes from.")
+    provenance: Provenance = Field(
+        default_factory=Provenance, description="Where it comes from.", json_schema_extra={"immutable": True}
+    )
     evaluators: list[Text] = Field(default_factory=list, max_length=32, description="By task if empty.")
 
 

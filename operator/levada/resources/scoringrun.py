@@ -34,6 +34,8 @@ class ObjectInput(ObjectSource):
 
 
 class FeatureSetInput(Model):
+    """Rows of a FeatureSet version."""
+
     name: Name = Field(description="Name of the FeatureSet.")
     version: Name | None = Field(default=None, description="A version to pin; the newest if absent.")
     part: Literal["all", "train", "validation", "test"] = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from levada.resources.base import Model, Name
+from levada.resources.base import Model, Name, list_map
 from levada.resources.conditions import Condition, Reason
 
 Warning = Annotated[str, Field(max_length=1024)]
@@ -21,10 +21,7 @@ class Status(Model):
         default_factory=list,
         max_length=16,
         description="Ready, Reconciling, Stalled; Complete and Failed where something ends.",
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
+        json_schema_extra=list_map("type"),
     )
     warnings: list[Warning] = Field(default_factory=list, max_length=32, description="What a person should look at.")
 

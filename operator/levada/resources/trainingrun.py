@@ -16,6 +16,7 @@ from levada.resources.base import (
     Schedule,
     Text,
     Trigger,
+    list_map,
 )
 from levada.resources.status import RunStatus, Stored
 
@@ -23,6 +24,8 @@ Task = Literal["classification", "regression", "clustering", "forecast"]
 
 
 class FeatureSetRef(Model):
+    """Which version of a FeatureSet."""
+
     name: Name = Field(description="Name of the FeatureSet.")
     version: Name | None = Field(default=None, description="A version to pin; the newest if absent.")
 
@@ -47,9 +50,14 @@ class Split(Model):
 
     rules = (
         Rule(
-            "self.type != 'custom' || has(self.column) || has(self.plugin)",
-            "a custom split needs column or plugin",
-            lambda s: s.type != "custom" or s.column is not None or s.plugin is not None,
+            "self.type == 'custom' ? has(self.column) != has(self.plugin) : !has(self.column) && !has(self.plugin)",
+            "a custom split needs column or plugin; no other split has them",
+            lambda s: sum(x is not None for x in (s.column, s.plugin)) == (s.type == "custom"),
+        ),
+        Rule(
+            "!has(self.stratify) || self.type == 'stratified'",
+            "stratify needs type 'stratified'",
+            lambda s: s.stratify is None or s.type == "stratified",
         ),
     )
     type: Literal["sequential", "random", "stratified", "custom"] = Field(
@@ -118,6 +126,8 @@ class Algorithm(Model):
 
 
 class Objective(Model):
+    """What the best is chosen by."""
+
     metric: Text = Field(description="A metric of the evaluators, e.g. rocAuc.")
     direction: Literal["maximize", "minimize"] = Field(default="maximize", description="Which way is better.")
 
@@ -142,6 +152,8 @@ class Parallelism(Model):
 
 
 class Incumbent(Model):
+    """The model now serving, as the mark to beat."""
+
     deployment: Name = Field(description="Deployment whose serving model is to be beaten.")
     min_improvement: float = Field(default=0.0, ge=0, description="By how much, in the objective's metric.")
 
@@ -157,13 +169,6 @@ class Gate(Model):
 class TrainingRunSpec(RunPolicy):
     """What is wanted of a TrainingRun."""
 
-    rules = (
-        Rule(
-            "self.algorithms.all(a, self.algorithms.exists_one(b, a.name == b.name))",
-            "the names of algorithms must differ",
-            lambda s: len({a.name for a in s.algorithms}) == len(s.algorithms),
-        ),
-    )
     feature_set: FeatureSetRef = Field(description="What to learn from.")
     task: Task = Field(description="What is learnt.")
     split: Split = Field(default_factory=Split, description="How rows are divided.")
@@ -171,6 +176,7 @@ class TrainingRunSpec(RunPolicy):
         min_length=1,
         max_length=64,
         description="What is fitted; each becomes a ModelCandidate.",
+        json_schema_extra=list_map("name"),
     )
     objective: Objective | None = Field(
         default=None,
@@ -214,6 +220,8 @@ class BestCandidate(Model):
 
 
 class SplitStatus(Stored):
+    """A split."""
+
     rows: dict[str, int] = Field(default_factory=dict, max_length=3, description="Rows of each part.")
 
 
