@@ -88,7 +88,8 @@ class _Forked:
 class Forker:
     """Starts steps by forking (see forker.py) on Linux, as ordinary processes elsewhere."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, steps: tuple[str, ...], log: Path) -> None:
+        self._steps = steps
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -105,6 +106,7 @@ class Forker:
                 sys.executable,
                 "-m",
                 "levada.engines.local.forker",
+                *self._steps,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

@@ -1,8 +1,8 @@
 """A process that has the steps' libraries loaded and forks a child for each step: it starts in milliseconds.
 
 Loading scikit-learn, pyarrow, DuckDB and onnxruntime takes one to three CPU seconds, more than most steps of a small
-pipeline work. The forker loads them once: what a request needs at once, the rest while there is nothing to do. It stays
-single-threaded (libraries start their threads when first used, in the child), so that forking is safe.
+pipeline work. The forker loads them once, for the kinds of steps that it is named, while there is nothing to do. It
+stays single-threaded (libraries start their threads when first used, in the child), so that forking is safe.
 
 Protocol: a JSON line in for each child to start, a JSON line out for each that ended. It ends when its input does.
 """
@@ -32,7 +32,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Forker:
-    def __init__(self) -> None:
+    def __init__(self, steps: list[str]) -> None:
+        self._steps = steps
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
         self._loaded: set[str] = set()
         self._children: dict[int, str] = {}
@@ -46,7 +47,7 @@ class _Forker:
         """Start children until the input ends."""
         unread = b""
         while True:
-            missing = next((step for step in _PRELOAD if step not in self._loaded), None)
+            missing = next((step for step in self._steps if step not in self._loaded), None)
             readable, _, _ = select.select([0, self._wakeup], [], [], 0 if missing else None)
             if self._wakeup in readable:
                 os.read(self._wakeup, 4096)
@@ -113,4 +114,4 @@ def _say(message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _Forker().serve()
+    _Forker(sys.argv[1:]).serve()

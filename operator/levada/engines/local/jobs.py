@@ -53,7 +53,10 @@ class Jobs:
         self._cores = slots
         self._slots = asyncio.Semaphore(slots)
         self._changed = changed
-        self._forker = Forker(home.root / "forker.log")
+        # One forker for data and one for models: the first steps must not wait for scikit-learn to be loaded.
+        groups = (("ingest", "prepare", "score"), ("train", "evaluate"))
+        forkers = [Forker(steps, home.root / "forker.log") for steps in groups]
+        self._forkers = {step: forker for steps, forker in zip(groups, forkers, strict=True) for step in steps}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, JobState] = {}
@@ -91,12 +94,14 @@ class Jobs:
 
     async def warm_up(self) -> None:
         """Load the steps' libraries in the background."""
-        await self._forker.start()
+        for forker in set(self._forkers.values()):
+            await forker.start()
 
     async def stop(self) -> None:
         """End what runs; it goes on from where it is the next time."""
         await self.cancel()
-        await self._forker.stop()
+        for forker in set(self._forkers.values()):
+            await forker.stop()
 
     def progress(self) -> Iterator[tuple[Ref, ProgressRecord, datetime]]:
         """How far every running job is, and since when."""
@@ -200,7 +205,7 @@ class Jobs:
             }
         )
         step, input_file = job.input.work.step, self._folder / key / "input.json"
-        child = await self._forker.step(step, input_file, environment, folder / "log.txt")
+        child = await self._forkers[step].step(step, input_file, environment, folder / "log.txt")
         try:
             return await child.wait()
         finally:
