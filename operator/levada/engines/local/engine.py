@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from levada import names
+from levada.engines.local.embedded import SeaweedFS
 from levada.engines.local.fingerprint import source_fingerprint
 from levada.engines.local.home import Home, Record, with_status
 from levada.engines.local.jobs import Jobs
@@ -104,15 +105,13 @@ class LocalEngine:
 
     def _plan(self, record: Record) -> Plan:
         resource = record.resource
-        wanted = references_of(resource)
-        related = {
-            ref: other.resource for ref, other in self.records.items() if ref in wanted or other.owner == resource.ref
-        }
         observed = Observed(
-            resources=related,
+            resources={ref: other.resource for ref, other in self.records.items()},
             jobs=self.jobs.of(resource.ref),
             serving=self.scorers.observe(record) if resource.ref.kind == Kind.DEPLOYMENT else None,
             source=source_fingerprint(resource.spec) if isinstance(resource, Dataset) else None,
+            bucket=SeaweedFS.BUCKET,
+            local=True,
         )
         return plan(resource, observed, datetime.now(UTC))
 
@@ -125,6 +124,7 @@ class LocalEngine:
             record = await self._record_decision(record, decision)
         for child in planned.children:
             self._put(self._home.apply(child, owner=resource.ref))
+        await self.jobs.end_all_but(resource.ref, {job.name for job in planned.jobs} | set(planned.keep))
         for job in planned.jobs:
             self.jobs.ensure(job)
         for ref in planned.deletions:

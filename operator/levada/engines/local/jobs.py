@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ class Jobs:
 
     async def stop(self) -> None:
         """End what runs; it goes on from where it is the next time."""
-        await self.cancel()
+        await self._cancel(self._tasks)
         for forker in set(self._forkers.values()):
             await forker.stop()
 
@@ -110,12 +110,9 @@ class Jobs:
             if record is not None:
                 yield running.job.owner, record, running.started
 
-    async def cancel(self, owner: Ref | None = None) -> None:
-        """End the running jobs (of one resource); they go on from where they are the next time."""
-        tasks = [task for key, task in self._tasks.items() if owner is None or self._owners[key] == owner]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def end_all_but(self, owner: Ref, names: set[str]) -> None:
+        """End the running jobs of a resource that are not among `names`; nothing waits for them any more."""
+        await self._cancel(key for key in self._tasks if self._owners[key] == owner and key.split("/")[1] not in names)
 
     def retry_failed(self) -> None:
         """Forget that jobs failed, so that they are tried once more; what their indexes did already stays done."""
@@ -123,6 +120,12 @@ class Jobs:
             (self._folder / key / "state.json").unlink(missing_ok=True)
             del self._ended[key]
             del self._owners[key]
+
+    async def _cancel(self, keys: Iterable[str]) -> None:
+        tasks = [self._tasks[key] for key in keys]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- running -------------------------------------------------------------------------------------------------
 
