@@ -137,6 +137,7 @@ class FeatureManifest(Artifact):
     inputs: list[InputVersion]
     lookups: list[LookupSpec] = []
     derive: list[tuple[str, str]] = []  # name, expression
+    warnings: list[str] = []
     created_at: datetime
 
 

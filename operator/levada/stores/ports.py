@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -203,8 +203,15 @@ class OnlineRow:
 class OnlineFeatures(Protocol):
     """The newest rows of feature sets, for scorers to hold in memory. Can be rebuilt from the objects at any time."""
 
-    async def put(self, namespace: str, feature_set: str, version: str, rows: Iterable[OnlineRow]) -> int:
-        """Replicate rows (a row per key, and time where there is one); how many."""
+    async def put(
+        self,
+        namespace: str,
+        feature_set: str,
+        version: str,
+        rows: Iterable[OnlineRow],
+        ttl: timedelta | None = None,
+    ) -> int:
+        """Replicate rows (a row per key, and time where there is one); how many. `ttl`: how long rows are kept."""
 
     async def get(self, namespace: str, feature_set: str, key: tuple[Any, ...]) -> list[OnlineRow]:
         """The rows of a key, oldest first."""
