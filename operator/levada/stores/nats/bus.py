@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import orjson
-from nats.errors import TimeoutError as NatsTimeout
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext, api
-from nats.js.errors import NotFoundError
+from nats.js.errors import NoStreamResponseError, NotFoundError
 
 from levada.events import Event
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
 from levada.stores.nats.connection import Connection, connection_of
 from levada.stores.nats.publish import publish_all
+
+log = structlog.get_logger()
 
 STREAM = "levada"
 SUBJECTS = "levada.>"
@@ -41,33 +46,40 @@ class NatsBus:
             for event in events
         ]
         with self._connection.errors():
-            jetstream = await self._stream()
+            await self._stream()
             try:
-                await publish_all(jetstream, messages, seconds=10)
-            except BaseException:
-                self._has_stream = False  # it may be that which is missing
+                await publish_all(await self._connection.client(), messages)
+            except NoStreamResponseError:
+                self._has_stream = False  # deleted meanwhile: the next attempt makes it again
                 raise
         if events:
             after_write(f"publish {len(events)} events")
 
     async def subscribe(self, subject: str, durable: str) -> AsyncIterator[tuple[Event, Callable[[], Awaitable[None]]]]:
         config = api.ConsumerConfig(
-            ack_policy=api.AckPolicy.EXPLICIT, ack_wait=_ACKNOWLEDGED_SECONDS, max_ack_pending=4 * _BATCH
+            durable_name=durable,
+            filter_subject=subject,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=_ACKNOWLEDGED_SECONDS,
+            max_ack_pending=4 * _BATCH,
         )
         with self._connection.errors():
             jetstream = await self._stream()
-            subscription = await jetstream.pull_subscribe(subject, durable, stream=STREAM, config=config)
+            await jetstream.add_consumer(STREAM, config)
+            subscription = await jetstream.pull_subscribe_bind(durable, stream=STREAM)
         try:
             while True:
                 with self._connection.errors():
-                    try:
-                        messages = await subscription.fetch(_BATCH, timeout=5, heartbeat=1)
-                    except NatsTimeout:
-                        continue
+                    messages = await _fetch(subscription)
                 for message in messages:
-                    yield Event.from_cloud_event(orjson.loads(message.data)), message.ack
+                    event = _event(message)
+                    if event is None:
+                        await message.term()
+                    else:
+                        yield event, message.ack
         finally:
-            await subscription.unsubscribe()
+            with suppress(ConnectionClosedError):
+                await subscription.unsubscribe()
 
     async def close(self) -> None:
         await self._connection.close()
@@ -88,6 +100,26 @@ class NatsBus:
                 await jetstream.add_stream(config)
             self._has_stream = True
         return jetstream
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+    """What is there now, or else the next message when it comes; empty after a while without any.
+
+    nats-py's fetch of many waits for the whole of its time once it has had to wait for the first.
+    """
+    with suppress(TimeoutError):
+        return await subscription.fetch(_BATCH, timeout=0.05)
+    with suppress(TimeoutError):
+        return await subscription.fetch(1, timeout=10)
+    return []
+
+
+def _event(message: Msg) -> Event | None:
+    try:
+        return Event.from_cloud_event(orjson.loads(message.data))
+    except (ValueError, LookupError, TypeError) as error:
+        log.warning("not an event of Levada's", subject=message.subject, error=str(error))
+        return None
 
 
 def open_bus(settings: Settings) -> NatsBus:

@@ -18,7 +18,6 @@ from levada.stores.ports import StoreRefused
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 10
-_IN_FLIGHT = 4096  # publishes that wait for their acknowledgement at once
 
 
 class Connection:
@@ -33,12 +32,16 @@ class Connection:
         shown = ",".join(urlsplit(server).netloc.rpartition("@")[2] for server in self._servers)
         self.place = f"NATS {shown}"
 
-    async def jetstream(self) -> JetStreamContext:
-        """JetStream of a live connection; raises StoreUnavailable if none can be made."""
+    async def client(self) -> Client:
+        """A client that is connected, or was and tries to be again; raises StoreUnavailable if there is none."""
         async with self._lock:
             if self._client is None or self._client.is_closed:
                 self._client = await self._connect()
-            return self._client.jetstream(timeout=_ANSWER_SECONDS, publish_async_max_pending=_IN_FLIGHT)
+            return self._client
+
+    async def jetstream(self) -> JetStreamContext:
+        """JetStream of that client."""
+        return (await self.client()).jetstream(timeout=_ANSWER_SECONDS)
 
     async def close(self) -> None:
         if self._client is not None and not self._client.is_closed:
@@ -98,7 +101,7 @@ class Connection:
         if isinstance(error, NoStreamResponseError | ServiceUnavailableError):
             return StoreUnavailable(f"{self.place} answers, but its JetStream does not")
         if isinstance(error, APIError):
-            return StoreUnavailable(f"{self.place} could not do it: {error.description or text}")
+            return StoreUnavailable(f"{self.place} refuses: {error.description or text}")
         return StoreUnavailable(f"{self.place} does not answer: {text}")
 
 

@@ -18,6 +18,9 @@ from levada.stores.nats.connection import Connection, connection_of
 from levada.stores.nats.publish import publish_all
 from levada.stores.ports import OnlineRow
 
+_DEDUPLICATED_SECONDS = 120.0
+_MARKER_SECONDS = 3600.0  # how long a bucket remembers that a row's time was over
+
 
 class NatsOnlineFeatures:
     """A KV bucket per feature set, which is made when first used."""
@@ -35,9 +38,9 @@ class NatsOnlineFeatures:
     ) -> int:
         bucket = names.kv_bucket(namespace, feature_set)
         with self._connection.errors():
-            jetstream = await self._connection.jetstream()
-            await _ensure_bucket(jetstream, bucket, ttl)
-            count = await publish_all(jetstream, (_message(bucket, row, version) for row in rows), seconds=30)
+            await _ensure_bucket(await self._connection.jetstream(), bucket, ttl)
+            client = await self._connection.client()
+            count = await publish_all(client, (_message(bucket, row, version) for row in rows))
         after_write(f"put {count} rows online")
         return count
 
@@ -94,13 +97,36 @@ def _row(entry: KeyValue.Entry) -> OnlineRow:
 
 
 async def _ensure_bucket(jetstream: JetStreamContext, bucket: str, ttl: timedelta | None) -> KeyValue:
-    """The bucket, made if it is not there. A `ttl` that differs from the bucket's replaces it."""
-    seconds = ttl.total_seconds() if ttl else None
+    """The bucket, made if it is not there; a `ttl` that is given becomes the bucket's."""
+    config = _config(bucket, ttl)
     try:
-        store = await jetstream.key_value(bucket)
-    except (BucketNotFoundError, NotFoundError):
-        return await jetstream.create_key_value(api.KeyValueConfig(bucket, ttl=seconds, direct=True))
-    return store
+        info = await jetstream.stream_info(f"KV_{bucket}")
+    except NotFoundError:
+        await jetstream.add_stream(config)
+    else:
+        if ttl and info.config.max_age != config.max_age:
+            await jetstream.update_stream(config)
+    return await jetstream.key_value(bucket)
+
+
+def _config(bucket: str, ttl: timedelta | None) -> api.StreamConfig:
+    """A KV bucket as nats-py makes it, but for two things: what it holds can be rebuilt from the objects, so writing
+    it to disk may lag behind; and watchers are told of rows whose time is over."""
+    seconds = ttl.total_seconds() if ttl else None
+    return api.StreamConfig(
+        name=f"KV_{bucket}",
+        subjects=[f"$KV.{bucket}.>"],
+        allow_direct=True,
+        allow_msg_ttl=True,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        discard=api.DiscardPolicy.NEW,
+        duplicate_window=min(_DEDUPLICATED_SECONDS, seconds or _DEDUPLICATED_SECONDS),
+        max_age=seconds,
+        max_msgs_per_subject=1,
+        persist_mode=api.PersistMode.ASYNC,
+        subject_delete_marker_ttl=_MARKER_SECONDS if seconds else None,
+    )
 
 
 def open_online(settings: Settings) -> NatsOnlineFeatures:
