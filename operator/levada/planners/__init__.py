@@ -16,6 +16,7 @@ from levada.planners.plan import Action, Decision, Observed, Plan
 from levada.planners.references import find_cycles, references_of
 from levada.resources import AnyResource
 from levada.resources.conditions import Condition, ConditionType, condition_of
+from levada.resources.status import RunStatus
 
 __all__ = ["find_cycles", "plan", "references_of"]
 
@@ -31,15 +32,34 @@ _PLANNERS: dict[Kind, Callable[[Any, Observed, datetime], Plan]] = {
 
 def plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
     """What should exist for a resource at `now` (with a time zone). Raises nothing: what a person must do is status."""
-    try:
-        planned = _PLANNERS[resource.kind](resource, observed, now)
-    except Stalled as error:
-        planned = _stalled(resource, error, now)
-    before = condition_of(resource.status.conditions, ConditionType.STALLED)
-    after = condition_of(planned.status.conditions, ConditionType.STALLED)
-    if after is not None and _differs(before, after):
-        planned = _announced(planned, after)
+    planned = _plan(resource, observed, now)
+    before = resource
+    while _has_ended(before, planned):
+        # Something else may have waited for the end: then it begins in the same plan, so that a plan is whole.
+        before = resource.model_copy(update={"status": planned.status})
+        after = _plan(before, observed, now)
+        decisions, answered = planned.decisions + after.decisions, planned.answered + after.answered
+        planned = replace(after, decisions=decisions, answered=tuple(dict.fromkeys(answered)))
+    old = condition_of(resource.status.conditions, ConditionType.STALLED)
+    new = condition_of(planned.status.conditions, ConditionType.STALLED)
+    if new is not None and (old is None or (old.reason, old.message) != (new.reason, new.message)):
+        planned = replace(planned, decisions=(*planned.decisions, _stall(new)))
     return planned
+
+
+def _plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
+    try:
+        return _PLANNERS[resource.kind](resource, observed, now)
+    except Stalled as error:
+        return _stalled(resource, error, now)
+
+
+def _has_ended(resource: AnyResource, planned: Plan) -> bool:
+    """Whether an execution ended by this plan."""
+    before, after = resource.status, planned.status
+    if not isinstance(before, RunStatus) or not isinstance(after, RunStatus) or after.execution is None:
+        return False
+    return after.execution != before.execution and after.execution.state in ("Succeeded", "Failed")
 
 
 def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
@@ -52,11 +72,6 @@ def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
     return Plan(status=resource.status.model_copy(update=update))
 
 
-def _differs(before: Condition | None, after: Condition) -> bool:
-    return before is None or (before.reason, before.message) != (after.reason, after.message)
-
-
-def _announced(planned: Plan, stalled: Condition) -> Plan:
+def _stall(stalled: Condition) -> Decision:
     key = names.short_hash([stalled.observed_generation, stalled.reason, stalled.message])
-    decision = Decision(Action.STALLED, stalled.reason, stalled.message, key)
-    return replace(planned, decisions=(*planned.decisions, decision))
+    return Decision(Action.STALLED, stalled.reason, stalled.message, key)

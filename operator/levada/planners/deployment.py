@@ -18,7 +18,7 @@ from levada.planners.conditions import Verdict, clipped, conditions_of
 from levada.planners.executions import waits
 from levada.planners.plan import Action, Decision, Observed, Plan, ServedVersion, Serving, ServingState
 from levada.resources import Deployment, ModelCandidate
-from levada.resources.conditions import Reason
+from levada.resources.conditions import ConditionType, Reason, condition_of
 from levada.resources.deployment import DeploymentTest, VersionStatus
 from levada.steps.io import StepError
 
@@ -116,12 +116,19 @@ def _candidate(deployment: Deployment, observed: Observed, notes: _Notes) -> Mod
         best = None
     if best is not None and best.name != spec.approved:
         message = f"{best.name} waits for approval; name it in spec.approved"
-        notes.decide(Action.APPROVAL_NEEDED, Reason.WAITING_FOR_APPROVAL, message, best.name, candidate=best.name)
+        if not _was_said(deployment, message):
+            reason = Reason.WAITING_FOR_APPROVAL
+            notes.decide(Action.APPROVAL_NEEDED, reason, message, best.name, candidate=best.name)
         if spec.approved is None:
             raise references.ApprovalNeeded(message)
         notes.warnings.append(message)
     assert spec.approved is not None
     return references.candidate(observed, namespace, spec.approved)
+
+
+def _was_said(deployment: Deployment, message: str) -> bool:
+    ready = condition_of(deployment.status.conditions, ConditionType.READY)
+    return message in deployment.status.warnings or (ready is not None and ready.message == message)
 
 
 def _broken_test(tests: list[DeploymentTest], candidate: ModelCandidate) -> str:

@@ -28,6 +28,7 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
     candidates: list[CandidateStatus] = []
     children: list[ModelCandidate] = []
     decisions: list[Decision] = []
+    known = {c.name for c in run.status.candidates if c.digest}
     for candidate in status.candidates:
         if not candidate.digest:  # training itself refused it
             candidates.append(candidate)
@@ -42,7 +43,7 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
         else:
             children.append(wanted)
             candidates.append(candidate.model_copy(update={"state": "Evaluating", "message": ""}))
-            if child is None:
+            if candidate.name not in known:
                 decisions.append(_created(candidate, execution))
     update: dict[str, Any] = {"candidates": candidates}
     evaluated = sum(c.state != "Evaluating" for c in candidates)

@@ -9,7 +9,7 @@ from levada import names
 from levada.artifacts import LookupColumn, LookupSpec
 from levada.errors import Stalled, Waiting
 from levada.names import Prefix
-from levada.planners import executions, references, supported
+from levada.planners import definitions, executions, references, supported
 from levada.planners.course import Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import FeatureSet
@@ -32,6 +32,7 @@ def plan(feature_set: FeatureSet, observed: Observed, now: datetime) -> Plan:
     """Prepare a version as soon as all inputs and look-ups are there, and again when any (or all) are new."""
     supported.check(feature_set, local=observed.local)
     references.refuse_cycle(feature_set, observed)
+    definitions.check(feature_set, observed)
     spec, status, metadata = feature_set.spec, feature_set.status, feature_set.metadata
 
     def identify(_: str, inputs: Inputs, __: str | None) -> str:
@@ -67,11 +68,6 @@ def plan(feature_set: FeatureSet, observed: Observed, now: datetime) -> Plan:
     return executions.carry_out(feature_set, observed, now, course)
 
 
-def table_name(given: FeatureInput) -> str:
-    """The name by which a query reads an input."""
-    return given.alias or given.dataset.replace("-", "_")
-
-
 def _inputs(feature_set: FeatureSet, observed: Observed) -> Inputs | Waiting:
     """The newest batches and versions, in the order of the spec."""
     namespace, spec = feature_set.metadata.namespace, feature_set.spec
@@ -105,7 +101,7 @@ def _inputs(feature_set: FeatureSet, observed: Observed) -> Inputs | Waiting:
 def _input_batch(namespace: str, given: FeatureInput, ids: list[str]) -> InputBatch:
     return InputBatch(
         dataset=given.dataset,
-        alias=table_name(given),
+        alias=definitions.table_name(given),
         batches=ids,
         prefixes=[names.batch_prefix(namespace, given.dataset, id) for id in ids],
     )
@@ -128,7 +124,7 @@ def _lookup(feature_set: FeatureSet, observed: Observed, index: int, lookup: Loo
             f"{field}.asOf: FeatureSet {other.metadata.name} has no entity.timestamp, so it has no row as of a time; "
             "give it one, or leave asOf out",
         )
-    prefix = lookup.prefix if lookup.prefix is not None else lookup.feature_set.replace("-", "_") + "_"
+    prefix = definitions.lookup_prefix(lookup)
     types = {column.name: column.type for column in other.status.columns}
     for name in lookup.columns or []:
         if name not in types:

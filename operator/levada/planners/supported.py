@@ -78,6 +78,16 @@ def _scoring_run(run: ScoringRun) -> Iterator[str]:
     yield from ()
 
 
+def _uris(resource: AnyResource) -> Iterator[tuple[str, str]]:
+    match resource:
+        case Dataset(spec=spec) if spec.source.object is not None:
+            yield "spec.source.object.uri", spec.source.object.uri
+        case ScoringRun(spec=spec) if spec.input.object is not None:
+            yield "spec.input.object.uri", spec.input.object.uri
+        case ModelCandidate(spec=spec):
+            yield "spec.model.uri", spec.model.uri
+
+
 _UNSUPPORTED: dict[Kind, Callable[[Any], Iterator[str]]] = {
     Kind.DATASET: _dataset,
     Kind.FEATURE_SET: _feature_set,
@@ -93,6 +103,12 @@ def check(resource: AnyResource, *, local: bool) -> None:
     for field in _UNSUPPORTED[resource.kind](resource):
         raise Stalled(Reason.NOT_SUPPORTED, f"{field} is not supported yet; leave it out")
     spec = resource.spec
+    for field, uri in _uris(resource):
+        if uri.startswith("file:") and not local:
+            raise Stalled(
+                Reason.NOT_SUPPORTED,
+                f"{field}: only the local engine reads files ({uri}); put them into object storage",
+            )
     if local and getattr(spec, "pod_template", None) is not None:
         raise Stalled(
             Reason.NOT_SUPPORTED,
