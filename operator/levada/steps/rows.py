@@ -1,0 +1,95 @@
+"""The rows of a feature set version, or of any sequence of Parquet objects that make one table."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levada.artifacts import SplitManifest, StoredFile
+from levada.features.tensors import to_tensor
+from levada.resources.dataset import Column
+from levada.stores.ports import Objects
+
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class ParquetRows:
+    """Parquet objects whose rows, one file after the other, are numbered from 0."""
+
+    objects: Objects
+    prefix: str
+    files: Sequence[StoredFile]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(self._rows())
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """All rows of some columns."""
+        tables = []
+        for file in self.files:
+            with self.objects.reader(self.prefix + file.key) as stream:
+                tables.append(pq.read_table(stream, columns=list(columns)))
+        return pa.concat_tables(tables)
+
+    def batches(
+        self, columns: Sequence[str], start: int = 0, stop: int | None = None, size: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows [start, stop) of some columns, in batches of at most `size`; reads no more row groups than it must."""
+        stop = self.count if stop is None else stop
+        starts = list(accumulate(self._rows(), initial=0))
+        number = max(bisect_right(starts, start) - 1, 0)
+        while number < len(self.files) and starts[number] < stop:
+            with self.objects.reader(self.prefix + self.files[number].key) as stream:
+                yield from _slices(pq.ParquetFile(stream), columns, start - starts[number], stop - starts[number], size)
+            number += 1
+
+    def _rows(self) -> list[int]:
+        return [file.rows or 0 for file in self.files]
+
+
+def _slices(file: pq.ParquetFile, columns: Sequence[str], start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first + rows > start and first < stop:
+            position = first
+            for batch in file.iter_batches(size, row_groups=[group], columns=list(columns)):
+                low, high = max(start - position, 0), min(stop - position, batch.num_rows)
+                if low < high:
+                    yield batch.slice(low, high - low)
+                position += batch.num_rows
+        first += rows
+
+
+def tensors(table: pa.Table | pa.RecordBatch, columns: Sequence[Column]) -> dict[str, npt.NDArray[Any]]:
+    """Columns as ONNX inputs; raises ValueError that names a column which does not fit."""
+    return {column.name: to_tensor(table.column(column.name), column.type, column.name) for column in columns}
+
+
+def take(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64] | slice) -> dict[str, npt.NDArray[Any]]:
+    """Some rows of tensors."""
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def numbers_of(manifest: SplitManifest, part: str, objects: Objects, prefix: str) -> npt.NDArray[np.int64]:
+    """Row numbers of a part of a split, ascending; `prefix`: where the split lies."""
+    found = next((p for p in manifest.parts if p.name == part), None)
+    if found is None or found.rows == 0:
+        return np.empty(0, dtype=np.int64)
+    if found.ranges is not None:
+        return np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in found.ranges])
+    assert found.file is not None, "a part has ranges or a file"
+    stored = objects.get(prefix + found.file.key)
+    return np.asarray(np.load(io.BytesIO(stored)), dtype=np.int64)
