@@ -81,13 +81,13 @@ def _number(name: str) -> Converter:
         if kind is float:
             if -INFINITY < value < INFINITY:  # type: ignore[operator]
                 return value  # type: ignore[return-value]
-            raise ValueError(f"column '{name}': {value} is not a number that JSON knows, send null if it is unknown")
+            raise _infinite(name, value)
         if value is None:
             return math.nan
         if kind is int:
             if -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
                 return float(value)  # type: ignore[arg-type]
-            raise ValueError(f"column '{name}': {value} is beyond 2**53, up to which integers are exact")
+            raise _inexact(name, value)
         raise _unfit(name, value, "a number")
 
     return convert
@@ -102,9 +102,7 @@ def _integer(name: str) -> Converter:
                 if cell.is_integer():
                     return cell + 0.0  # an integer has no negative zero
                 raise ValueError(f"column '{name}': {value} is not a whole number")
-            if math.isfinite(value):  # type: ignore[arg-type]
-                raise ValueError(f"column '{name}': {value} is beyond 2**53, up to which integers are exact")
-            raise ValueError(f"column '{name}': {value} is not a whole number, send null if it is unknown")
+            raise _infinite(name, value) if kind is float and not math.isfinite(value) else _inexact(name, value)  # type: ignore[arg-type]
         if value is None:
             return math.nan
         raise _unfit(name, value, "a whole number")
@@ -151,14 +149,17 @@ def _timestamp(name: str) -> Converter:
                 moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
             except ValueError as error:
                 raise _unfit(name, value, wanted) from error
-            return ((moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH) // MICROSECOND
+            cell = ((moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH) // MICROSECOND
+            if MIN_TIME <= cell <= MAX_TIME:
+                return cell
+            raise ValueError(f"column '{name}': {value!r} is not within the years 1 to 9999")
         if value is None:
             return NULL_TIME
         if kind is int or kind is float:
-            cell = value * 1_000_000  # type: ignore[operator]
-            if MIN_TIME <= cell <= MAX_TIME:
-                return round(cell)
-            raise ValueError(f"column '{name}': {value} seconds since 1970 is not within the years 1 to 9999")
+            scaled = value * 1_000_000  # type: ignore[operator]
+            if MIN_TIME <= scaled <= MAX_TIME:
+                return round(scaled)
+            raise ValueError(f"column '{name}': {_shown(value)} seconds since 1970 is not within the years 1 to 9999")
         raise _unfit(name, value, wanted)
 
     return convert
@@ -179,8 +180,20 @@ def _date(name: str) -> Converter:
 
 
 def _unfit(name: str, value: object, wanted: str) -> ValueError:
+    return ValueError(f"column '{name}' takes {wanted}, not {_shown(value)}")
+
+
+def _infinite(name: str, value: object) -> ValueError:
+    return ValueError(f"column '{name}': {value} is not a number, send null if it is unknown")
+
+
+def _inexact(name: str, value: object) -> ValueError:
+    return ValueError(f"column '{name}': {_shown(value)} is beyond 2**53, up to which integers are exact")
+
+
+def _shown(value: object) -> str:
     text = repr(value)
-    return ValueError(f"column '{name}' takes {wanted}, not {text if len(text) <= 40 else text[:37] + '...'}")
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 _CONVERTERS: dict[ColumnType, Callable[[str], Converter]] = {

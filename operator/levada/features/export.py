@@ -35,8 +35,11 @@ class Fragment:
 
 
 def fragment(derivation: Derivation, prefix: str = "derived/") -> Fragment:
-    """The nodes that the outputs need, inner names behind `prefix`, which no column's name may begin with."""
+    """The nodes that the outputs need, inner names behind `prefix` (or a longer one, should a column begin so)."""
     nodes = reachable(tuple(derivation.outputs.values()))
+    outer = [*derivation.outputs, *(node.name for node in nodes)]
+    while any(name.startswith(prefix) for name in outer):
+        prefix = f"_{prefix}"
     names = {node.serial: node.name or f"{prefix}{node.serial}" for node in nodes}
     copies: list[tuple[str, str]] = []
     for name, node in derivation.outputs.items():

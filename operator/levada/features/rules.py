@@ -193,7 +193,7 @@ def _extract(scope: Scope, node: exp.Extract) -> Value:
     return temporal.part(scope.t, node.this.name, scope.value(node.expression))
 
 
-def _date_trunc(scope: Scope, node: exp.TimestampTrunc) -> Value:
+def _date_trunc(scope: Scope, node: exp.DateTrunc | exp.TimestampTrunc) -> Value:
     return temporal.truncate(scope.t, node.args["unit"].name, scope.value(node.this))
 
 
@@ -283,7 +283,7 @@ RULES: dict[type[exp.Expression], Rule] = {
     # Times
     exp.Interval: _rule(_interval, "this", "unit"),
     exp.Extract: _rule(_extract, "this", "expression"),
-    exp.TimestampTrunc: _rule(_date_trunc, "this", "unit"),
+    **dict.fromkeys((exp.DateTrunc, exp.TimestampTrunc), _rule(_date_trunc, "this", "unit")),
     exp.DateDiff: _rule(_date_diff, "this", "expression", "unit"),
     exp.ToDays: _unary(lambda t, value: casts.interval(t, value, "day")),
     exp.DateAdd: _binary(arithmetic.add),

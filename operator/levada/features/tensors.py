@@ -83,7 +83,7 @@ def _times(array: pa.Array, column_type: ColumnType, name: str) -> Tensor:
     else:
         raise _unfit(array, column_type, name)
     counts = array.view(pa.int32()).cast(pa.int64()) if pa.types.is_date32(kind) else array.view(pa.int64())
-    cells: Tensor = counts.fill_null(0).to_numpy()
+    cells: Tensor = (counts.fill_null(0) if counts.null_count else counts).to_numpy()
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         cells = cells // 1000
     if cells.size and not (int(cells.min()) * unit >= MIN_TIME and int(cells.max()) * unit <= MAX_TIME):
@@ -116,7 +116,8 @@ def _decimals(array: pa.Array) -> Tensor:
     """The doubles nearest to decimals, which is what their digits mean in a request. (Arrow's own cast multiplies by
     an inexact power of ten.)"""
     scale = array.type.scale
-    halves = np.frombuffer(array.cast(pa.decimal128(38, scale)).buffers()[1], np.int64).reshape(-1, 2)
+    array = array.cast(pa.decimal128(38, scale))
+    halves = np.frombuffer(array.buffers()[1], np.int64).reshape(-1, 2)
     low, high = halves[array.offset : array.offset + len(array)].T
     cells: Tensor = low / 10.0**scale
     large = ((low < -MAX_INTEGER) | (low > MAX_INTEGER) | (high != low >> 63)) & array.is_valid().to_numpy(False)
