@@ -217,6 +217,9 @@ class OnlineFeatures(Protocol):
         """The rows of a key, oldest first."""
 
     def watch(self, namespace: str, feature_set: str) -> AsyncIterator[OnlineRow | None]:
-        """Every row there is, then None once, then each row that changes."""
+        """Every row there is, then None once, then each row that changes; all rows again after a lost connection."""
+
+    async def forget(self, namespace: str, feature_set: str) -> None:
+        """Delete all that is held for a feature set."""
 
     async def close(self) -> None: ...

@@ -29,6 +29,8 @@ class Connection:
         self._password = password
         self._client: Client | None = None
         self._lock = asyncio.Lock()
+        self._watchers: set[asyncio.Event] = set()
+        self.reconnections = 0
         shown = ",".join(urlsplit(server).netloc.rpartition("@")[2] for server in self._servers)
         self.place = f"NATS {shown}"
 
@@ -49,6 +51,15 @@ class Connection:
         self._client = None
 
     @contextmanager
+    def wakes(self, event: asyncio.Event) -> Iterator[None]:
+        """Within the block, sets an event whenever the connection was made anew (and `reconnections` has grown)."""
+        self._watchers.add(event)
+        try:
+            yield
+        finally:
+            self._watchers.discard(event)
+
+    @contextmanager
     def errors(self) -> Iterator[None]:
         """Turns errors of nats-py into StoreUnavailable."""
         try:
@@ -66,6 +77,11 @@ class Connection:
             if len(failures) >= len(self._servers):
                 failed.set()
 
+        async def on_reconnected() -> None:
+            self.reconnections += 1
+            for event in self._watchers:
+                event.set()
+
         connecting = asyncio.ensure_future(
             client.connect(
                 servers=self._servers,
@@ -73,6 +89,7 @@ class Connection:
                 password=self._password or None,
                 name="levada",
                 error_cb=on_error,
+                reconnected_cb=on_reconnected,
                 connect_timeout=_CONNECT_SECONDS,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=1,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 
+import stamina
 from nats.js import JetStreamContext, api
-from nats.js.errors import BucketNotFoundError, NotFoundError
-from nats.js.kv import KV_DEL, KV_OP, KV_PURGE, KeyValue
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError
+from nats.js.kv import KV_DEL, KV_OP, KeyValue
 
 from levada import names
+from levada.errors import StoreUnavailable
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
 from levada.stores.nats import entries
 from levada.stores.nats.connection import Connection, connection_of
 from levada.stores.nats.publish import publish_all
+from levada.stores.nats.reading import Reading
 from levada.stores.ports import OnlineRow
 
 _DEDUPLICATED_SECONDS = 120.0
+_PATIENCE_SECONDS = 600.0  # with a server that was there and is not now
 _MARKER_SECONDS = 3600.0  # how long a bucket remembers that a row's time was over
 
 
@@ -51,32 +56,52 @@ class NatsOnlineFeatures:
             jetstream = await self._connection.jetstream()
             try:
                 store = await jetstream.key_value(bucket)
-            except (BucketNotFoundError, NotFoundError):
+            except BucketNotFoundError:
                 return []
+            with suppress(KeyNotFoundError):
+                return [_row(encoded, (await store.get(encoded)).value)]
+            # Not that of a feature set without a time.
             rows = []
-            for keys in (encoded, f"{encoded}.*"):
-                watcher = await store.watch(keys, ignore_deletes=True)
-                try:
-                    async for entry in watcher:
-                        if entry is None:
-                            break
-                        rows.append(_row(entry))
-                finally:
-                    await watcher.stop()  # type: ignore[no-untyped-call]
-        found = [row for row in rows if row.key == key]
-        return sorted(found, key=lambda row: row.timestamp or 0)
+            watcher = await store.watch(f"{encoded}.*", ignore_deletes=True)
+            try:
+                async for entry in watcher:
+                    if entry is None:
+                        break
+                    rows.append(_row(entry.key, entry.value))
+            finally:
+                await watcher.stop()  # type: ignore[no-untyped-call]
+        # A longer key has its beginning in common with a shorter one and a time.
+        return sorted((row for row in rows if row.key == key), key=lambda row: row.timestamp or 0)
 
     async def watch(self, namespace: str, feature_set: str) -> AsyncIterator[OnlineRow | None]:
         bucket = names.kv_bucket(namespace, feature_set)
+        prefix = f"$KV.{bucket}."
+        # Patient with a server that was there and is not now, but not with one that never was.
+        attempts: int | None = 1
+        complete = False
+        while True:
+            async for attempt in stamina.retry_context(StoreUnavailable, attempts=attempts, timeout=_PATIENCE_SECONDS):
+                with attempt:
+                    with self._connection.errors():
+                        await _ensure_bucket(await self._connection.jetstream(), bucket, None)
+                    reading = await Reading.begin(self._connection, bucket)
+            attempts = None
+            async with aclosing(reading.batches()) as batches:
+                async for batch in batches:
+                    for message in batch or ():
+                        yield _row(message.subject.removeprefix(prefix), message.data)
+                    if batch is None and not complete:
+                        complete = True
+                        yield None
+
+    async def forget(self, namespace: str, feature_set: str) -> None:
         with self._connection.errors():
             jetstream = await self._connection.jetstream()
-            store = await _ensure_bucket(jetstream, bucket, None)
-            watcher = await store.watchall()
-        try:
-            async for entry in watcher:
-                yield None if entry is None else _row(entry)
-        finally:
-            await watcher.stop()  # type: ignore[no-untyped-call]
+            try:
+                await jetstream.delete_stream(f"KV_{names.kv_bucket(namespace, feature_set)}")
+            except NotFoundError:
+                return
+        after_write(f"forget {namespace}/{feature_set} online")
 
     async def close(self) -> None:
         await self._connection.close()
@@ -89,11 +114,12 @@ def _message(bucket: str, row: OnlineRow, version: str) -> tuple[str, bytes, dic
     return subject, entries.encode_values(row, version), None
 
 
-def _row(entry: KeyValue.Entry) -> OnlineRow:
-    key, timestamp = entries.decode_key(entry.key)
-    if entry.operation in (KV_DEL, KV_PURGE) or not entry.value:
-        return OnlineRow(key, timestamp, {}, deleted=True)
-    return OnlineRow(key, timestamp, entries.decode_values(entry.value))
+def _row(key: str, value: bytes | None) -> OnlineRow:
+    """A row; markers of deletion and of a time that is over have no value."""
+    parts, timestamp = entries.decode_key(key)
+    if not value:
+        return OnlineRow(parts, timestamp, {}, deleted=True)
+    return OnlineRow(parts, timestamp, entries.decode_values(value))
 
 
 async def _ensure_bucket(jetstream: JetStreamContext, bucket: str, ttl: timedelta | None) -> KeyValue:
