@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import cast
 
 import httptools
 import orjson
@@ -28,6 +29,7 @@ MOST_HEADER_BYTES = 64 * 1024
 MOST_PIPELINED = 64  # requests of one connection that wait for the one before them
 IDLE_SECONDS = 75.0  # how long a connection may lie idle
 REQUEST_SECONDS = 60.0  # how long a request may take to arrive
+HOUSEKEEPING_SECONDS = 1.0
 LINGER_SECONDS = 2.0  # how long what is still sent is read and thrown away after a refusal
 
 JSON = b"application/json"
@@ -52,7 +54,9 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-KEPT_HEADERS = frozenset({b"content-length", b"content-encoding", b"expect", b"inference-header-content-length"})
+KEPT_HEADERS = frozenset(
+    {b"content-length", b"content-encoding", b"expect", b"inference-header-content-length", b"upgrade"}
+)
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 Handler = Callable[[Request], Response]
@@ -109,8 +113,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._state.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -127,7 +130,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "the connection cannot be upgraded to another protocol; send plain HTTP/1.1 requests")
+            self._refused = True  # the request is answered in HTTP/1.1, and nothing after it can be parsed
         except httptools.HttpParserError as problem:
             if not self._refused:
                 self._refuse(400, f"the request is not valid HTTP/1.1 ({_cause(problem)})")
@@ -195,7 +198,11 @@ class Connection(asyncio.Protocol):
         if self._refused:
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
+        keep_alive = (
+            self._parser.should_keep_alive()
+            and self._parser.get_http_version() == "1.1"
+            and b"upgrade" not in self._headers
+        )
         request = Request(self._parser.get_method(), self._target, self._headers, body, keep_alive)
         self._reset()
         self.receiving = False
@@ -361,15 +368,12 @@ class Server:
         self._state.pool.shutdown(wait=False, cancel_futures=True)
 
     async def _keep_house(self) -> None:
-        """Renew the Date header every second, and look for connections that have been quiet for too long."""
-        seconds = 0
+        """Renew the Date header, and look for connections that have been quiet for too long."""
         while True:
             self._state.head = b"\r\ndate: %b\r\n" % formatdate(usegmt=True).encode()
-            if seconds % 5 == 0:
-                for connection in list(self._state.connections):
-                    connection.end_if_late(time.monotonic())
-            seconds += 1
-            await asyncio.sleep(1)
+            for connection in list(self._state.connections):
+                connection.end_if_late(time.monotonic())
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
 
 def _cause(problem: Exception) -> str:

@@ -1,0 +1,296 @@
+"""A model as training makes them: mixed columns, derived features, two lookups, transforms and boosted trees in one graph.
+
+Shaped like the flights example: a request of nine columns, eleven more by lookup, nineteen inputs of the graph.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
+from onnx import TensorProto, compose, helper
+from skl2onnx import to_onnx
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from levada import names
+from levada.artifacts import FeatureManifest, LookupColumn, LookupSpec, ModelManifest, Output, StoredFile
+from levada.features.types import IR_VERSION, ML_OPSET, OPSET, ColumnType
+from levada.resources.dataset import Column
+from levada.stores.ports import Objects
+
+CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
+ORIGINS = ["EWR", "JFK", "LGA"]
+DESTINATIONS = [f"{chr(65 + i % 26)}{chr(65 + i // 26)}X" for i in range(100)]
+START = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+HOUR = 3_600_000_000
+HOURS = 8_760
+PLANES = 3_322
+WEATHER = ["temp", "dew_gap", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+
+_REQUEST = [
+    Column(name="carrier", type=ColumnType.STRING, nullable=False),
+    Column(name="flight", type=ColumnType.INT64),
+    Column(name="origin", type=ColumnType.STRING, nullable=False),
+    Column(name="dest", type=ColumnType.STRING),
+    Column(name="tailnum", type=ColumnType.STRING),
+    Column(name="time_hour", type=ColumnType.TIMESTAMP, nullable=False),
+    Column(name="month", type=ColumnType.INT64, nullable=False),
+    Column(name="sched_dep_time", type=ColumnType.INT64, nullable=False),
+    Column(name="distance", type=ColumnType.FLOAT64),
+]
+_LOOKED_UP = [
+    Column(name="planes_year", type=ColumnType.INT64),
+    Column(name="planes_seats", type=ColumnType.INT64),
+    *(Column(name=f"weather_{name}", type=ColumnType.FLOAT64) for name in WEATHER),
+]
+_INPUTS = [c for c in _REQUEST if c.name not in ("flight", "tailnum")] + _LOOKED_UP
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model, what it looks up (by feature set), and rows to ask it for."""
+
+    onnx: bytes
+    manifest: ModelManifest
+    tables: dict[str, pa.Table]
+    rows: list[dict[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        return names.digest(self.onnx)
+
+
+def build(candidate: str = "flights-boosted", algorithm: str = "boostedTrees", rows: int = 30_000) -> BuiltModel:
+    """Fit boosted trees (or a logistic regression) on made-up flights; the same call gives the same model."""
+    rng = np.random.default_rng(7)
+    tables = _tables(rng)
+    requests = _requests(rng, rows)
+    derived = _feature_graph()
+    features = _run(derived.SerializeToString(), _feeds(requests, tables))
+    late = rng.random(rows) < 1 / (1 + np.exp(2.5 - 0.12 * features[:, 20] - 0.05 * features[:, 24]))
+    fitted = (
+        HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=15, min_samples_leaf=200, random_state=0)
+        if algorithm == "boostedTrees"
+        else LogisticRegression(max_iter=300)
+    ).fit(features, late.astype(int))
+    graph = _merge(derived, fitted, features)
+    data = graph.SerializeToString()
+    return BuiltModel(data, _manifest(candidate, algorithm, data), tables, requests)
+
+
+def _tables(rng: np.random.Generator) -> dict[str, pa.Table]:
+    planes = pa.table(
+        {
+            "tailnum": [f"N{i:05d}" for i in range(PLANES)],
+            "year": pa.array(rng.integers(1956, 2014, PLANES), mask=rng.random(PLANES) < 0.02),
+            "seats": rng.integers(2, 451, PLANES),
+        }
+    )
+    count = len(ORIGINS) * HOURS
+    weather: dict[str, Any] = {
+        "origin": np.tile(ORIGINS, HOURS),
+        "time_hour": pa.array(START + np.repeat(np.arange(HOURS), len(ORIGINS)) * HOUR, pa.timestamp("us", tz="UTC")),
+    }
+    for name in WEATHER:
+        weather[name] = pa.array(rng.normal(50, 20, count).round(2), mask=rng.random(count) < 0.03)
+    return {"planes": planes, "weather": pa.table(weather)}
+
+
+def _requests(rng: np.random.Generator, rows: int) -> list[dict[str, Any]]:
+    hours = rng.integers(0, HOURS, rows)
+    distances = rng.integers(80, 5000, rows)
+    return [
+        {
+            "carrier": CARRIERS[rng.integers(len(CARRIERS))],
+            "flight": int(rng.integers(1, 8500)),
+            "origin": ORIGINS[rng.integers(3)],
+            "dest": DESTINATIONS[rng.integers(100)],
+            "tailnum": f"N{rng.integers(PLANES + 100):05d}",
+            "time_hour": datetime.fromtimestamp((START + int(hour) * HOUR) / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "month": int(rng.integers(1, 13)),
+            "sched_dep_time": int(rng.integers(5, 24) * 100 + rng.integers(60)),
+            "distance": float(distance),
+        }
+        for hour, distance in zip(hours, distances, strict=True)
+    ]
+
+
+def _feeds(rows: list[dict[str, Any]], tables: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
+    """The graph's inputs of some rows, made the plain way."""
+    planes = {row.pop("tailnum"): row for row in tables["planes"].to_pylist()}
+    weather: dict[Any, dict[str, Any]] = {}
+    times = tables["weather"]["time_hour"].cast(pa.int64()).to_pylist()
+    for row, time in zip(tables["weather"].drop_columns("time_hour").to_pylist(), times, strict=True):
+        weather[row["origin"], time] = row
+    columns: dict[str, list[Any]] = {column.name: [] for column in _INPUTS}
+    for row in rows:
+        time = int(datetime.fromisoformat(row["time_hour"]).timestamp()) * 1_000_000
+        plane = planes.get(row["tailnum"], {})
+        air = weather.get((row["origin"], time), {})
+        found = {f"planes_{n}": plane.get(n) for n in ("year", "seats")} | {f"weather_{n}": air.get(n) for n in WEATHER}
+        for name, values in columns.items():
+            values.append(time if name == "time_hour" else found[name] if name in found else row[name])
+    kinds = {ColumnType.STRING: object, ColumnType.TIMESTAMP: np.int64}
+    return {
+        c.name: np.array([math.nan if v is None else v for v in columns[c.name]], kinds.get(c.type, np.float64))[
+            :, None
+        ]
+        for c in _INPUTS
+    }
+
+
+def _feature_graph() -> Any:
+    """Derivations, imputation, scaling and encoding: the inputs to `features` [N, F] float32."""
+    nodes: list[Any] = []
+    constants: list[Any] = []
+
+    def constant(name: str, value: float, kind: int = TensorProto.DOUBLE) -> str:
+        constants.append(helper.make_tensor(name, kind, [1, 1], [value]))
+        return name
+
+    def add(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], domain=attributes.pop("domain", ""), **attributes))
+        return output
+
+    def scaled(source: str, center: float, scale: float) -> str:
+        gap = add("IsNaN", [source], f"{source}_gap")
+        filled = add("Where", [gap, constant(f"{source}_median", center), source], f"{source}_filled")
+        shifted = add("Sub", [filled, constant(f"{source}_center", center)], f"{source}_shifted")
+        done = add("Div", [shifted, constant(f"{source}_scale", scale)], f"{source}_scaled")
+        return add("Cast", [done], f"{source}_feature", to=TensorProto.FLOAT)
+
+    def encoded(source: str, categories: list[str]) -> str:
+        hot = add("OneHotEncoder", [source], f"{source}_hot", domain="ai.onnx.ml", cats_strings=categories, zeros=1)
+        return add("Reshape", [hot, "rows_by_rest"], f"{source}_feature")
+
+    constants.append(helper.make_tensor("rows_by_rest", TensorProto.INT64, [2], [0, -1]))
+    # dep_hour = sched_dep_time // 100 + (sched_dep_time % 100) / 60
+    hundredth = add("Div", ["sched_dep_time", constant("hundred", 100.0)], "hundredth")
+    hour = add("Floor", [hundredth], "hour")
+    whole = add("Mul", [hour, "hundred"], "whole_hours")
+    minutes = add("Sub", ["sched_dep_time", whole], "minutes")
+    part = add("Div", [minutes, constant("sixty", 60.0)], "part")
+    dep_hour = add("Add", [hour, part], "dep_hour")
+    # weekday of time_hour
+    days = add("Div", ["time_hour", constant("day", 24 * HOUR, TensorProto.INT64)], "days")
+    weekday = add("Mod", [days, constant("seven", 7, TensorProto.INT64)], "weekday_number")
+    weekday = add("Cast", [weekday], "weekday", to=TensorProto.DOUBLE)
+    # season
+    summer = add("Abs", [add("Sub", ["month", constant("july", 7.0)], "from_july")], "summer")
+    far = add("Log", [add("Max", ["distance", constant("one", 1.0)], "at_least_one")], "far")
+    parts = [encoded("carrier", CARRIERS), encoded("origin", ORIGINS)]
+    parts.append(scaled("distance", 1000, 700))
+    parts += [scaled(dep_hour, 13, 5), scaled(weekday, 3, 2), scaled(summer, 3, 2), scaled(far, 6, 1)]
+    parts += [scaled(c.name, 50, 20) for c in _LOOKED_UP]
+    parts.append(encoded("dest", DESTINATIONS[:32]))
+    add("Concat", parts, "features", axis=1)
+    kinds = {ColumnType.STRING: TensorProto.STRING, ColumnType.TIMESTAMP: TensorProto.INT64}
+    inputs = [helper.make_tensor_value_info(c.name, kinds.get(c.type, TensorProto.DOUBLE), [None, 1]) for c in _INPUTS]
+    width = len(CARRIERS) + len(ORIGINS) + 5 + len(_LOOKED_UP) + 32
+    output = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, width])
+    graph = helper.make_graph(nodes, "features", inputs, [output], constants)
+    return helper.make_model(graph, opset_imports=_opsets(), ir_version=IR_VERSION)
+
+
+def _merge(derived: Any, fitted: Any, features: np.ndarray[Any, Any]) -> Any:
+    model = to_onnx(fitted, features[:1], target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET}, options={"zipmap": False})
+    model.ir_version = derived.ir_version
+    del model.opset_import[:]
+    model.opset_import.extend(_opsets())
+    names_of = {model.graph.output[0].name: "label", model.graph.output[1].name: "probabilities"}
+    for node in model.graph.node:
+        node.output[:] = [names_of.get(name, name) for name in node.output]
+        node.input[:] = [names_of.get(name, name) for name in node.input]
+    for output in model.graph.output:
+        output.name = names_of[output.name]
+    return compose.merge_models(derived, model, io_map=[("features", model.graph.input[0].name)])
+
+
+def _opsets() -> list[Any]:
+    return [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+
+
+def _run(graph: bytes, feeds: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["features"], feeds)[0])
+
+
+def _manifest(candidate: str, algorithm: str, data: bytes) -> ModelManifest:
+    def spec(feature_set: str, on: list[str], keys: list[str], columns: list[Column], **more: Any) -> LookupSpec:
+        return LookupSpec(
+            feature_set=feature_set,
+            namespace="default",
+            version=f"features-{feature_set}",
+            prefix=names.features_prefix("default", feature_set, f"features-{feature_set}"),
+            on=on,
+            keys=keys,
+            key_types=[ColumnType.STRING] * len(keys),
+            columns=[
+                LookupColumn(source=c.name.removeprefix(f"{feature_set}_"), name=c.name, type=c.type) for c in columns
+            ],
+            **more,
+        )
+
+    return ModelManifest(
+        candidate=candidate,
+        namespace="default",
+        task="classification",
+        algorithm="boosted",
+        type=algorithm,
+        onnx=StoredFile(key="model.onnx", bytes=len(data), digest=names.digest(data)),
+        request=_REQUEST,
+        lookups=[
+            spec("planes", ["tailnum"], ["tailnum"], _LOOKED_UP[:2]),
+            spec(
+                "weather",
+                ["origin"],
+                ["origin"],
+                _LOOKED_UP[2:],
+                as_of="time_hour",
+                timestamp="time_hour",
+                tolerance_seconds=3 * 3600.0,
+            ),
+        ],
+        inputs=_INPUTS,
+        outputs=[
+            Output(name="label", kind="label", type="int64"),
+            Output(name="probabilities", kind="probabilities", type="float", width=2),
+        ],
+        classes=[0, 1],
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def stage(model: BuiltModel, objects: Objects) -> str:
+    """Put a model and what it looks up where a scorer finds them; the model's prefix."""
+    for spec in model.manifest.lookups:
+        sink = io.BytesIO()
+        pq.write_table(model.tables[spec.feature_set], sink)
+        data = sink.getvalue()
+        objects.put(f"{spec.prefix}rows/part-00000.parquet", data)
+        manifest = FeatureManifest(
+            version=spec.version,
+            namespace=spec.namespace,
+            feature_set=spec.feature_set,
+            columns=[],
+            keys=spec.keys,
+            timestamp=spec.timestamp,
+            rows=model.tables[spec.feature_set].num_rows,
+            files=[StoredFile(key="rows/part-00000.parquet", bytes=len(data), digest=names.digest(data))],
+            inputs=[],
+            created_at=model.manifest.created_at,
+        )
+        objects.put(spec.prefix + names.MANIFEST, manifest.to_bytes())
+    prefix = names.model_prefix("default", model.manifest.candidate)
+    objects.put(f"{prefix}model.onnx", model.onnx)
+    objects.put(prefix + names.MANIFEST, model.manifest.to_bytes())
+    return prefix

@@ -1,0 +1,305 @@
+"""HTTP/1.1 as clients speak it, well and badly, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvloop
+
+from levada.serving import http
+from levada.serving.http import Request, Response, Server
+
+LIMIT = 8 * 1024 * 1024
+WAIT = 30.0  # seconds; a guard, not a measurement
+
+
+@dataclass
+class Running:
+    """A server whose handler answers with what it was asked; bodies that begin with `wait` wait for `release`."""
+
+    port: int
+    server: Server
+    loop: asyncio.AbstractEventLoop
+    release: threading.Event
+    handling: threading.Semaphore
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), WAIT)
+
+    def stop(self) -> Any:
+        return asyncio.run_coroutine_threadsafe(self.server.stop(WAIT), self.loop)
+
+
+@contextmanager
+def running(limit: int = LIMIT) -> Iterator[Running]:
+    release, handling, started, ended = threading.Event(), threading.Semaphore(0), threading.Event(), threading.Event()
+    found: list[Running] = []
+
+    def handle(request: Request) -> Response:
+        if request.body.startswith(b"wait"):
+            handling.release()
+            assert release.wait(WAIT)
+        shown = {
+            "method": request.method.decode(),
+            "target": request.target.decode(),
+            "bytes": len(request.body),
+            "start": request.body[:8].decode(),
+            "headers": {k.decode(): v.decode() for k, v in request.headers.items()},
+        }
+        return Response(200, json.dumps(shown).encode())
+
+    async def serve() -> None:
+        server = Server(handle, limit)
+        port = await server.start("127.0.0.1", 0)
+        found.append(Running(port, server, asyncio.get_running_loop(), release, handling))
+        started.set()
+        await asyncio.to_thread(ended.wait)
+        await server.stop(1)
+
+    thread = threading.Thread(target=lambda: uvloop.run(serve()))
+    thread.start()
+    assert started.wait(WAIT)
+    try:
+        yield found[0]
+    finally:
+        release.set()
+        ended.set()
+        thread.join(WAIT)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running() as one:
+        yield one
+
+
+def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str], Any]]:
+    """Status, headers and document of the next answers."""
+    found: list[tuple[int, dict[str, str], Any]] = []
+    with connection.makefile("rb") as stream:
+        while len(found) < count:
+            line = stream.readline()
+            assert line, f"the connection ended after {len(found)} answers"
+            status = int(line.split()[1])
+            headers = {}
+            while (header := stream.readline().strip()) != b"":
+                name, _, value = header.partition(b": ")
+                headers[name.decode()] = value.decode()
+            body = stream.read(int(headers.get("content-length", "0")))
+            found.append((status, headers, json.loads(body) if body else None))
+    return found
+
+
+def exchange(server: Running, *data: bytes, count: int = 1) -> list[tuple[int, dict[str, str], Any]]:
+    with server.connect() as connection:
+        for part in data:
+            connection.sendall(part)
+        return answers(connection, count)
+
+
+def post(body: bytes, target: str = "/a", extra: str = "") -> bytes:
+    return f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
+
+
+def test_score7_requests_on_one_connection_are_answered_in_order(server: Running) -> None:
+    found = exchange(
+        server, post(b"1", "/first") + b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n" + post(b"3", "/third"), count=3
+    )
+    assert [document["target"] for _, _, document in found] == ["/first", "/second", "/third"]
+    assert [document["method"] for _, _, document in found] == ["POST", "GET", "POST"]
+    assert all(headers["content-type"] == "application/json" and headers["date"] for _, headers, _ in found)
+    assert all("connection" not in headers for _, headers, _ in found)
+
+
+def test_score7_order_is_kept_behind_a_request_in_a_thread(server: Running) -> None:
+    large = b"x" * (http.INLINE_BYTES + 1)
+    found = exchange(server, post(large, "/large") + post(b"2", "/small") + post(large, "/large2"), count=3)
+    assert [document["target"] for _, _, document in found] == ["/large", "/small", "/large2"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_score7_a_request_may_arrive_in_pieces(server: Running, size: int) -> None:
+    data = post(b"y" * 2500, "/pieces?a=b", "Inference-Header-Content-Length: 12\r\nX-Other: 1\r\n")
+    ((status, _, document),) = exchange(server, *[data[i : i + size] for i in range(0, len(data), size)])
+    assert (status, document["bytes"], document["target"]) == (200, 2500, "/pieces?a=b")
+    assert document["headers"] == {"content-length": "2500", "inference-header-content-length": "12"}
+
+
+def test_score7_a_chunked_body_is_taken(server: Running) -> None:
+    head = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ((status, _, document),) = exchange(server, head, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert (status, document["start"]) == (200, "abcde")
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+def test_score7_a_connection_is_closed_where_the_client_wants_it(server: Running, request_line: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(request_line)
+        ((status, headers, _),) = answers(connection, 1)
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.recv(1) == b""
+
+
+def test_score7_head_has_no_body(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        data = b""
+        while part := connection.recv(65536):
+            data += part
+        assert data.endswith(b"\r\n\r\n")
+        assert b"content-length: " in data
+
+
+def test_score7_a_client_that_asks_first_is_told_to_go_on(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc")
+        ((status, _, document),) = answers(connection, 1)
+        assert (status, document["bytes"]) == (200, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "sentence"),
+    [
+        (b"nonsense\r\n\r\n", 400, "the request is not valid HTTP/1.1"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "the request is not valid HTTP/1.1"),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            "the request is not valid",
+        ),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "the request is not valid HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * http.MOST_HEADER_BYTES + b"\r\n\r\n", 431, "the headers are larger than"),
+        (b"GET /" + b"y" * http.MOST_HEADER_BYTES, 431, "the headers are larger than"),
+        (f"POST / HTTP/1.1\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode(), 413, "the body is larger than"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400, "the request is not valid HTTP/1.1"),
+    ],
+)
+def test_score2_bad_http_gets_one_sentence_and_the_end(
+    server: Running, data: bytes, status: int, sentence: str
+) -> None:
+    with server.connect() as connection:
+        connection.sendall(data)
+        ((found, headers, document),) = answers(connection, 1)
+        assert (found, headers["connection"]) == (status, "close")
+        assert document["error"].startswith(sentence)
+        assert connection.recv(1) == b""
+    assert exchange(server, post(b"next"))[0][0] == 200
+
+
+def test_score2_a_body_that_is_too_large_is_refused_before_it_has_come(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {100 * LIMIT}\r\n\r\n".encode())
+        ((status, _, document),) = answers(connection, 1)
+        assert (status, document["error"]) == (
+            413,
+            f"the body is larger than the {LIMIT} bytes that are taken; send the rows in several requests",
+        )
+
+
+def test_score2_a_client_that_sends_all_of_a_large_body_first_still_reads_the_refusal(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode())
+        connection.sendall(b"x" * (LIMIT + 1))
+        assert answers(connection, 1)[0][0] == 413
+
+
+def test_score2_a_large_body_of_unknown_length_is_refused(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        connection.sendall(chunk * (http.LARGE_BYTES // 65536 + 1))
+        ((status, _, document),) = answers(connection, 1)
+        assert (status, document["error"]) == (411, "a body of more than 1048576 bytes needs a Content-Length header")
+
+
+def test_score2_large_bodies_take_turns_and_small_ones_do_not_wait_for_them() -> None:
+    with running() as server, server.connect() as first, server.connect() as second, server.connect() as third:
+        body = b"wait" + b"x" * (LIMIT - 4)
+        first.sendall(post(body))
+        assert server.handling.acquire(timeout=WAIT)
+        sent = threading.Thread(target=lambda: second.sendall(post(body, "/b")))
+        sent.start()
+        third.sendall(post(b"small"))
+        assert answers(third, 1)[0][2]["bytes"] == 5
+        assert not server.handling.acquire(blocking=False)
+        server.release.set()
+        assert answers(first, 1)[0][2]["bytes"] == LIMIT
+        assert answers(second, 1)[0][2]["target"] == "/b"
+        sent.join(WAIT)
+
+
+def test_score2_memory_for_a_large_body_is_given_back_when_its_client_goes_away() -> None:
+    with running() as server:
+        for _ in range(3):
+            with server.connect() as gone:
+                gone.sendall(post(b"x" * LIMIT)[:-1000])
+        ((status, _, document),) = exchange(server, post(b"x" * LIMIT))
+        assert (status, document["bytes"]) == (200, LIMIT)
+
+
+def test_score7_health_is_answered_while_large_requests_are_handled(server: Running) -> None:
+    large = b"wait" + b"x" * http.INLINE_BYTES
+    with server.connect() as one, server.connect() as other:
+        for connection in (one, other):
+            connection.sendall(post(large))
+            assert server.handling.acquire(timeout=WAIT)
+        assert exchange(server, b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")[0][0] == 200
+        server.release.set()
+        assert answers(one, 1)[0][0] == answers(other, 1)[0][0] == 200
+
+
+def test_dep3_what_is_under_way_is_answered_before_the_server_ends() -> None:
+    with running() as server, server.connect() as busy, server.connect() as idle:
+        idle.sendall(post(b"1"))
+        assert answers(idle, 1)[0][0] == 200
+        busy.sendall(post(b"wait" + b"x" * http.INLINE_BYTES))
+        assert server.handling.acquire(timeout=WAIT)
+        ended = server.stop()
+        assert idle.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        assert not ended.done()
+        server.release.set()
+        ((status, headers, _),) = answers(busy, 1)
+        assert (status, headers["connection"]) == (200, "close")
+        ended.result(WAIT)
+
+
+def test_score2_a_connection_that_says_nothing_for_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(http, "REQUEST_SECONDS", -1.0)
+    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    with running() as server, server.connect() as silent, server.connect() as slow:
+        slow.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+        assert silent.recv(1) == b""
+        ((status, _, document),) = answers(slow, 1)
+        assert (status, document["error"]) == (408, "the request did not arrive within -1 seconds; send it again")
+
+
+def test_score7_a_client_that_does_not_read_its_answers_does_not_fill_the_memory(server: Running) -> None:
+    """Its requests stop being read, so its own sending blocks."""
+    with server.connect() as connection:
+        connection.setblocking(False)
+        sent, data = 0, post(b"x") * 200
+        while sent < 500 * 1024 * 1024 and select.select([], [connection], [], 1.0)[1]:
+            sent += connection.send(data)
+        assert sent < 500 * 1024 * 1024
+    assert exchange(server, post(b"next"))[0][0] == 200
