@@ -29,6 +29,7 @@ VERSIONS_SHOWN = 20  # as DeploymentStatus bounds them
 class _Notes:
     """What is decided on the way to a plan."""
 
+    wanted: tuple[str, str] | None = None  # name and digest of the candidate that should serve
     decisions: list[Decision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -53,8 +54,9 @@ def plan(deployment: Deployment, observed: Observed, now: datetime) -> Plan:
         waiting = error
     versions = _shown(_seen(deployment, state, now, versions, notes))
     serving = _find(versions, "Serving")
-    if serving is not None and waiting is not None:
-        notes.warnings.append(waiting.message)
+    if serving is not None:
+        notes.warnings += [waiting.message] if waiting is not None else []
+        notes.warnings += [_why_rejected(v) for v in versions if v.state == "Rejected" and _is(v, notes.wanted)]
     status = status.model_copy(
         update={
             "observed_generation": deployment.metadata.generation,
@@ -80,12 +82,12 @@ def _wanted(deployment: Deployment, observed: Observed, now: datetime, notes: _N
         return versions
     candidate = _candidate(deployment, observed, notes)
     name, digest = candidate.metadata.name, candidate.status.digest
-    known = next((v for v in versions if (v.candidate, v.digest) == (name, digest)), None)
+    notes.wanted = (name, digest)
+    known = next((v for v in versions if _is(v, notes.wanted)), None)
     if known is not None and known.state == "Serving":
         return _without_pending(versions, now)
     broken = _broken_test(deployment.spec.tests, candidate)
     if known is not None and known.state == "Rejected" and (broken or known.reason != Reason.GATE_NOT_PASSED):
-        notes.warnings.append(f"{name} was rejected: {known.message}")
         return _without_pending(versions, now)
     if known is not None and known.state == "Pending" and not broken:
         return versions
@@ -179,7 +181,6 @@ def _seen(
         ]
     if state.error is not None and not _answered(state.error, versions):
         rejected = _rejected(pending, state.error.reason, state.error.message, now, notes)
-        notes.warnings.append(f"{rejected.candidate} was rejected: {rejected.message}")
         return [rejected if v.version == pending.version else v for v in versions]
     return versions
 
@@ -191,17 +192,25 @@ def _answered(error: StepError, versions: list[VersionStatus]) -> bool:
 
 def _rejected(version: VersionStatus, reason: Reason, why: str, now: datetime, notes: _Notes) -> VersionStatus:
     message = clipped(why, 1024)
+    update = {"state": "Rejected", "weight": 0, "since": now, "reason": reason, "message": message}
+    rejected = version.model_copy(update=update)
     notes.decide(
         Action.VERSION_REJECTED,
         reason,
-        f"version {version.version} ({version.candidate}) was rejected: {message}",
+        _why_rejected(rejected),
         f"{version.version}/{names.short_hash(message)}",
         version=version.version,
         candidate=version.candidate,
     )
-    return version.model_copy(
-        update={"state": "Rejected", "weight": 0, "since": now, "reason": reason, "message": message}
-    )
+    return rejected
+
+
+def _is(version: VersionStatus, wanted: tuple[str, str] | None) -> bool:
+    return (version.candidate, version.digest) == wanted
+
+
+def _why_rejected(version: VersionStatus) -> str:
+    return f"version {version.version} ({version.candidate}) was rejected: {version.message}"
 
 
 def _find(versions: list[VersionStatus], state: str) -> VersionStatus | None:
@@ -277,8 +286,7 @@ def _verdict(
     named = deployment.spec.model.candidate or deployment.spec.approved
     refused = next((v for v in versions if v.state == "Rejected" and (serving is None or v.candidate == named)), None)
     if stalled is None and pending is None and waiting is None and refused is not None:
-        message = f"version {refused.version} ({refused.candidate}) was rejected: {refused.message}"
-        stalled = StepError(reason=refused.reason or Reason.NOT_READY, message=message)
+        stalled = StepError(reason=refused.reason or Reason.NOT_READY, message=_why_rejected(refused))
     if stalled is not None:
         return Verdict("False", stalled.reason, stalled.message, stalled=True)
     work: tuple[Reason, str] | None = None
