@@ -235,6 +235,7 @@ class EvaluationManifest(Artifact):
     namespace: str
     candidate: str
     metrics: dict[str, float]
+    baselines: dict[str, float] = {}  # what some of the metrics would be without a model
     figures: dict[str, Any] = {}  # evaluator -> its curves and tables as JSON data
     evaluators: list[str]
     part: str
