@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from levada import event_reference
 from levada.resources import crd, reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +15,7 @@ def outputs() -> dict[str, str]:
     return {
         **{f"crds/{name}": text for name, text in crd.files().items()},
         "docs/resources.md": reference.page(),
+        "docs/events.md": event_reference.page(),
     }
 
 

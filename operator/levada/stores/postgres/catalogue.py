@@ -153,6 +153,7 @@ class PostgresCatalogue:
         return self._write(_DECIDE, values, event, f"decide {action} for {ref}")
 
     def _write(self, statement: str, values: dict[str, Any], event: Event, what: str) -> bool:
+        event.check()
         values |= {"event_id": event.id, "event": _json(event.document())}
         with self._database.connection() as connection:
             row = connection.execute(statement.encode(), values).fetchone()
