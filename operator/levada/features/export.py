@@ -16,6 +16,7 @@ from levada.features.types import IR_VERSION, ML_OPSET, OPSET, ColumnType
 
 ELEMENT_TYPES = {
     Dtype.DOUBLE: TensorProto.DOUBLE,
+    Dtype.FLOAT: TensorProto.FLOAT,
     Dtype.INT64: TensorProto.INT64,
     Dtype.STRING: TensorProto.STRING,
     Dtype.BOOL: TensorProto.BOOL,

@@ -18,13 +18,14 @@ from enum import StrEnum
 from levada.features.types import NULL_STRING, NULL_TIME
 
 Scalar = float | int | str | bool
-Attribute = int | str | tuple[int, ...] | tuple[str, ...]
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
 class Dtype(StrEnum):
     """Element types of tensors."""
 
     DOUBLE = "double"
+    FLOAT = "float"  # only between two nodes: what some operators make
     INT64 = "int64"
     STRING = "string"
     BOOL = "bool"
@@ -108,7 +109,7 @@ class Tape:
         if fold is not None and all(node.scalar is not None for node in inputs):
             return self.constant(dtype, (fold(*(node.values[0] for node in inputs)),), (1, 1))
         ordered = tuple(sorted(attributes.items()))
-        key = (op, domain, dtype, tuple(node.serial for node in inputs), ordered)
+        key = (op, domain, dtype, tuple(node.serial for node in inputs), repr(ordered))  # repr: NaN is not itself
         node, new = self._node(key, op, dtype)
         if new:
             node.inputs, node.domain, node.attributes = inputs, domain, ordered

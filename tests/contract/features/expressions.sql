@@ -220,6 +220,13 @@ s IN ('a', 'b')
 s NOT IN ('a', 'b', 'abc', 'x', '')
 s IN ('a', NULL)
 s IN (r, 'a')
+NOT s IN ('a', 'b')
+NOT s = 'a'
+NOT (s IN ('a', NULL))
+CASE WHEN s <> 'a' THEN 1 WHEN s IN ('b', NULL) THEN 2 END
+'s' = 'a' OR b
+'a' IN (s, r)
+'a' IN ('a', 'b') AND b
 d IN ('2024-02-29', '2000-01-01')
 ts IN (us, '1970-01-01')
 b IN (c, true)

@@ -23,7 +23,7 @@ from tests.contract.features import twin
 Pair = tuple[str, str]
 FIXED = settings(
     derandomize=True,
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

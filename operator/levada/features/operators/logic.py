@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from levada.features.tape import Dtype, Node, Tape
-from levada.features.types import ExpressionError
+from levada.features.types import NULL_STRING, ExpressionError
 from levada.features.values import DTYPES, Kind, Truth, Value, boolean, null, total, truth, unify
 
 # What holds where the comparison is false, nulls aside.
@@ -52,11 +54,21 @@ def _beside_fraction(value: Value, other: Value, t: Tape) -> Value:
 
 
 def compare(t: Tape, op: str, left: Value, right: Value) -> Value:
-    return boolean(t, compared(t, op, left, right))
+    condition = compared(t, op, left, right)
+    return _with_text(t, left, right, condition, found=True) or boolean(t, condition)
 
 
 def unequal(t: Tape, left: Value, right: Value) -> Value:
-    return boolean(t, inverse(compared(t, "Equal", left, right)))
+    condition = inverse(compared(t, "Equal", left, right))
+    return _with_text(t, left, right, condition, found=False) or boolean(t, condition)
+
+
+def _with_text(t: Tape, left: Value, right: Value, condition: Truth, found: bool) -> Value | None:
+    """A comparison of a string with a text, in fewer nodes where its value is wanted and not just its truth."""
+    for text, column in ((left.literal, right), (right.literal, left)):
+        if text is not None and column.kind is Kind.STRING and column.literal is None:
+            return replace(_one_of(t, column.node, [text], float(found), float(not found)), truth=condition)
+    return None
 
 
 def inverse(condition: Truth) -> Truth:
@@ -64,7 +76,10 @@ def inverse(condition: Truth) -> Truth:
 
 
 def negation(t: Tape, value: Value) -> Value:
-    return boolean(t, inverse(truth(t, value, "NOT")))
+    condition = inverse(truth(t, value, "NOT"))
+    if value.kind is Kind.BOOLEAN and value.truth is None:
+        return Value(Kind.BOOLEAN, t.op("Sub", t.number(1), value.node), truth=condition)
+    return boolean(t, condition)
 
 
 def conjunction(t: Tape, left: Truth, right: Truth) -> Truth:
@@ -114,6 +129,13 @@ def member(t: Tape, value: Value, members: Sequence[Value]) -> Value:
     value, *members = unify(t, [value, *members], "IN")
     has_null = any(t.is_null(m.node).scalar is True for m in members)
     constants = [m for m in members if m.node.scalar is not None and t.is_null(m.node).scalar is not True]
+    if (
+        value.kind is Kind.STRING
+        and value.node.scalar is None
+        and members
+        and len(constants) + has_null == len(members)
+    ):
+        return _one_of(t, value.node, [str(m.node.scalar) for m in constants], 1.0, math.nan if has_null else 0.0)
     result = Truth(t.flag(False), t.flag(not has_null), total=not has_null)
     if constants:
         found = _any_of(t, value.node, list({m.node.serial: m.node for m in constants}.values()))
@@ -122,6 +144,21 @@ def member(t: Tape, value: Value, members: Sequence[Value]) -> Value:
         if m.node.scalar is None:
             result = disjunction(t, result, compared(t, "Equal", value, m))
     return boolean(t, result)
+
+
+def _one_of(t: Tape, node: Node, texts: Sequence[str], found: float, otherwise: float) -> Value:
+    """`found` where a string is one of `texts`, by a hash table; null where it is null."""
+    keys = (*dict.fromkeys(texts), NULL_STRING)
+    code = t.op(
+        "LabelEncoder",
+        node,
+        dtype=Dtype.FLOAT,
+        domain="ai.onnx.ml",
+        keys_strings=keys,
+        values_floats=(*[found] * (len(keys) - 1), math.nan),
+        default_float=otherwise,
+    )
+    return Value(Kind.BOOLEAN, t.cast(code, Dtype.DOUBLE))
 
 
 def _any_of(t: Tape, node: Node, constants: list[Node]) -> Node:
