@@ -32,6 +32,13 @@ from levada.resources.conditions import ConditionType, is_true
 log = structlog.get_logger()
 
 ACTOR = "levada run"
+_STEPS = {
+    Kind.DATASET: "ingest",
+    Kind.FEATURE_SET: "prepare",
+    Kind.TRAINING_RUN: "train",
+    Kind.MODEL_CANDIDATE: "evaluate",
+    Kind.SCORING_RUN: "score",
+}
 RETRY_AFTER = timedelta(seconds=1)  # after a store did not answer
 
 
@@ -119,7 +126,9 @@ class LocalEngine:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = record.resource
         if any(self.jobs.is_new(job) for job in planned.jobs):
-            await self.jobs.warm_up()  # beside the servers, which the decisions below start
+            # Beside the servers, which the decisions below start; and for what will follow.
+            unfinished = (ref.kind for ref, other in self.records.items() if not succeeded(other.resource))
+            await self.jobs.warm_up({_STEPS[kind] for kind in unfinished if kind in _STEPS})
         for decision in planned.decisions:
             record = await self._record_decision(record, decision)
         for child in planned.children:

@@ -92,9 +92,9 @@ class Jobs:
         self._running[key] = _Running(job, datetime.now(UTC))
         self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
 
-    async def warm_up(self) -> None:
-        """Load the steps' libraries in the background."""
-        for forker in set(self._forkers.values()):
+    async def warm_up(self, steps: set[str]) -> None:
+        """Load the libraries of some kinds of steps in the background."""
+        for forker in {self._forkers[step] for step in steps}:
             await forker.start()
 
     async def stop(self) -> None:
