@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import settings
+
 from levada import names
 from levada.artifacts import (
     BatchManifest,
@@ -52,6 +54,7 @@ from levada.steps.io import (
 )
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+FIXED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 DIGEST = "sha256:" + "0" * 64
 FILE = StoredFile(key="file", bytes=10, digest=DIGEST, rows=5)
 
@@ -191,15 +194,16 @@ class World:
         """Reconcile and let jobs succeed and versions become ready until nothing changes any more."""
         for _ in range(100):
             before = {ref: resource.status for ref, resource in self.resources.items()}
+            ended = False
             for ref in list(self.resources):
                 planned = self.reconcile(ref)
                 if planned.serving is not None:
                     ready = frozenset(v.version for v in planned.serving.versions)
                     self.serving[ref] = ServingState(ready, url="http://127.0.0.1:1")
-                for name, job in self.jobs[ref].items():
-                    if job.phase == "active":
-                        self.succeed(ref, name)
-            if before == {ref: resource.status for ref, resource in self.resources.items()}:
+                for name in self.active(ref):
+                    self.succeed(ref, name)
+                    ended = True
+            if not ended and before == {ref: resource.status for ref, resource in self.resources.items()}:
                 return
         raise AssertionError("the planners do not settle")
 

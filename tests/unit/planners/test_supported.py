@@ -1,0 +1,78 @@
+"""What cannot be carried out (yet, here, or at all) is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from levada.errors import Stalled
+from levada.planners import supported
+from levada.planners.strategies import ALGORITHMS, EVALUATORS, OBJECTIVES, check_strategy
+from levada.resources import AnyResource
+from levada.resources.conditions import Reason
+from tests.unit.planners.worlds import candidate, dataset, feature_set, scoring_run, training_run
+
+SOURCES: dict[str, dict[str, str]] = {
+    "http": {"url": "https://example.com/a.csv"},
+    "sql": {"dsn": "postgresql://db/flights", "query": "select 1"},
+    "stream": {"subject": "flights"},
+}
+
+
+@pytest.mark.parametrize(
+    ("resource", "field"),
+    [
+        *((dataset(source={"type": t, t: block}), f"spec.source.type: {t}") for t, block in SOURCES.items()),
+        (feature_set(engine={"type": "spark", "endpoint": "sc://spark:15002"}), "spec.engine.type: spark"),
+        (feature_set(lookback="24h"), "spec.lookback"),
+        (training_run(split={"type": "custom", "plugin": "mine"}), "spec.split.plugin"),
+        (
+            training_run(
+                algorithms=[{"name": "a", "type": "kMeans", "search": {"k": {"integer": {"min": 2, "max": 9}}}}]
+            ),
+            "spec.algorithms[0].search",
+        ),
+        (training_run(parallelism={"mode": "hybrid"}), "spec.parallelism.mode: hybrid"),
+        (candidate(task="forecast"), "spec.task: forecast"),
+        (candidate(signature={"inputs": [{"name": "x", "type": "float64"}]}), "spec.signature"),
+    ],
+)
+def test_x5_fields_that_nothing_honours_yet_are_refused_by_name(resource: AnyResource, field: str) -> None:
+    with pytest.raises(Stalled) as refused:
+        supported.check(resource, local=True)
+    assert refused.value.reason == Reason.NOT_SUPPORTED
+    assert str(refused.value) == f"{field} is not supported yet; leave it out"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        dataset(source={"type": "object", "object": {"uri": "file:///data/"}}),
+        scoring_run(input={"type": "object", "object": {"uri": "file:///data/", "format": {"type": "csv"}}}),
+        candidate(model={"uri": "file:///model.onnx"}),
+    ],
+)
+def test_x8_files_are_read_on_one_machine_only(resource: AnyResource) -> None:
+    supported.check(resource, local=True)
+    with pytest.raises(Stalled, match="only the local engine reads files") as refused:
+        supported.check(resource, local=False)
+    assert refused.value.reason == Reason.NOT_SUPPORTED
+
+
+def test_x8_a_pod_template_is_refused_where_there_are_no_pods() -> None:
+    resource = dataset(podTemplate={"spec": {"nodeSelector": {"disk": "fast"}}})
+    supported.check(resource, local=False)
+    with pytest.raises(Stalled, match=r"spec\.podTemplate: the local engine has no pods"):
+        supported.check(resource, local=True)
+
+
+def test_train2_every_task_that_is_supported_has_algorithms_evaluators_and_an_objective() -> None:
+    for task in ("classification", "regression", "clustering"):
+        assert any(task in tasks for tasks in ALGORITHMS.values())
+        assert any(task in tasks for tasks in EVALUATORS.values())
+        assert task in OBJECTIVES
+
+
+@pytest.mark.parametrize("name", ["LogisticRegression", "logistic_regression", "logisticregresion"])
+def test_train2_a_misspelt_algorithm_is_answered_with_the_nearest(name: str) -> None:
+    with pytest.raises(Stalled, match="did you mean 'logisticRegression'"):
+        check_strategy("algorithms", name, "classification", "spec.algorithms[0].type")
