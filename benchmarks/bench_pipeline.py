@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,7 +67,7 @@ def run(rounds: int = 5) -> Report:
             servers.start_all()
         for number in range(rounds + 1):
             home, plain = Path(folder, f"home{number}"), Path(folder, f"plain{number}")
-            shutil.copytree(template, home)
+            subprocess.run(["cp", "-a", template, home], check=True)  # with the owner of Postgres' files
             ours = levada_run(home)
             twin = seconds(sys.executable, "-m", "benchmarks.plain_flights", FLIGHTS / "data", plain)
             if number:  # the first pair warms up

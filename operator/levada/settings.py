@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         default=False,
         description="Whether file:// sources are read (local engine only).",
     )
+    local_durable: bool = Field(
+        default=True, description="Local engine: whether the catalogue survives a power failure (off: faster tests)."
+    )
     scratch: Path | None = Field(default=None, description="Folder for temporary files; the system's if absent.")
     memory_limit_bytes: int | None = Field(
         default=None, description="Memory that a step may use; the cgroup's if absent."

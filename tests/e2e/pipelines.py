@@ -34,7 +34,7 @@ def levada(*arguments: str | Path, cwd: Path, environment: dict[str, str] | None
     done = subprocess.run(
         [sys.executable, "-m", "levada.cli", *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200"} | (environment or {}),
+        env=os.environ | {"COLUMNS": "200", "LEVADA_LOCAL_DURABLE": "0"} | (environment or {}),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -15,6 +15,11 @@ from levada.stores.open import open_catalogue, open_objects
 from levada.stores.ports import Catalogue
 
 
+def open_servers(root: Path) -> LocalServers:
+    """The servers of a home, for the one process that may have it."""
+    return LocalServers(root, durable=Settings().local_durable)
+
+
 @contextmanager
 def settings_of(root: Path) -> Iterator[Settings]:
     """Settings that lead to a home's stores."""
@@ -24,7 +29,7 @@ def settings_of(root: Path) -> Iterator[Settings]:
     if running is not None:
         yield from_environment(running.environment())
         return
-    with LocalServers(root) as servers:
+    with open_servers(root) as servers:
         yield from_environment(servers.start_all().environment())
 
 
@@ -52,7 +57,7 @@ def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> list[Ref]:
             raise LevadaError(f"there is no {ref} in the home {root}")
     while owned := {ref for ref, record in records.items() if record.owner in wanted} - wanted:
         wanted |= owned
-    with LocalServers(root) as servers:
+    with open_servers(root) as servers:
         if not keep_data:
             settings = from_environment(servers.start_all().environment())
             catalogue, objects = open_catalogue(settings), open_objects(settings)

@@ -34,9 +34,9 @@ from levada.engines.local.keeper import (
 START_SECONDS = 60.0
 """How long a server may take until it answers: long, for crash recovery and busy machines."""
 
-START_ATTEMPTS = 3
-"""How often a server is started that ends at once: its port may be taken in the moment after it was chosen, or what a
-killed Postgres left may still be ending."""
+RETRY_SECONDS = 10.0
+"""How long a server is started again that ends at once: its port may be taken in the moment after it was chosen, or what
+a killed Postgres left may still be ending."""
 
 
 class Server(ABC):
@@ -57,12 +57,13 @@ class Server(ABC):
         """Start it and wait until it answers; raises ServerFailed. What a killed engine left running is ended first."""
         self._folder.mkdir(exist_ok=True, mode=0o700)
         end_leftover(self._record, self.STOP)
-        for attempt in range(START_ATTEMPTS):
-            self._prepare()
-            if self._attempt(keeper):
-                return
-            if attempt == START_ATTEMPTS - 1:
+        deadline = time.monotonic() + RETRY_SECONDS
+        self._prepare()
+        while not self._attempt(keeper):
+            if time.monotonic() > deadline:
                 raise ServerFailed(f"{self.NAME} ended while it started: {self._last_words()}")
+            time.sleep(0.2)
+            self._prepare()
 
     def _attempt(self, keeper: Keeper) -> bool:
         """Start it once; whether it came up. False: it ended by itself."""

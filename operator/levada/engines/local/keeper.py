@@ -23,8 +23,8 @@ import psutil
 
 from levada.errors import LevadaError
 
-STOP_SECONDS = 15.0
-"""How long a server may take to end in good order before it is killed."""
+STOP_SECONDS = 60.0
+"""How long a server may take to end in good order before it is killed: long, for a checkpoint on a busy disk."""
 
 NOBODY = "nobody"
 """The user as whom a server runs that refuses to run as root."""

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+from levada.engines.local.access import open_servers
 from levada.engines.local.display import Display, rows_of
 from levada.engines.local.engine import LocalEngine
 from levada.engines.local.home import Home
@@ -29,7 +30,7 @@ def run_session(
     It ends when nothing is left to do, or when `settled` says so. Raises Stalled where a manifest changes what may not
     change, HomeInUse where another engine has the home, KeyboardInterrupt on Ctrl-C and SIGTERM.
     """
-    with LocalServers(root) as servers:
+    with open_servers(root) as servers:
         return asyncio.run(_run(Home(root), servers, resources, display, serve, settled))
 
 
