@@ -35,8 +35,8 @@ START_SECONDS = 60.0
 """How long a server may take until it answers: long, for crash recovery and busy machines."""
 
 RETRY_SECONDS = 10.0
-"""How long a server is started again that ends at once: its port may be taken in the moment after it was chosen, or what
-a killed Postgres left may still be ending."""
+"""How long a server is started again that ends at once: its port may have been taken in the moment after it was chosen,
+or what a killed Postgres left may still be ending."""
 
 
 class Server(ABC):
