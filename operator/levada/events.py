@@ -1,4 +1,4 @@
-"""Every event that Levada announces: CloudEvents 1.0 over NATS, documented in docs/events.md (generated from here by event_reference.py).
+"""Every event that Levada announces: CloudEvents 1.0 over NATS, and the data of each (docs/events.md shows it).
 
 Events inform; nothing's correctness depends on one arriving. They are written to the outbox in the transaction of what
 they speak of and published from there at least once, with the event's id as `Nats-Msg-Id`.

@@ -234,6 +234,11 @@ class _Reader(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
+    def readall(self) -> bytes:
+        # One request; Python's own reads a few kilobytes at a time.
+        start, self._position = self._position, max(self._position, self._info.bytes)
+        return bytes(self._objects.read_range(self._info, start, self._position)) if start < self._position else b""
+
     def readinto(self, buffer: object) -> int:
         target = memoryview(cast(bytearray, buffer)).cast("B")
         stop = min(self._position + len(target), self._info.bytes)
@@ -317,6 +322,8 @@ def ensure_bucket(settings: Settings) -> bool:
             f"{place} refuses the bucket '{bucket}' to this access key ({error.code}): "
             "check the keys and the rights that they have"
         ) from error
+    except ValueError as error:
+        raise StoreRefused(f"'{bucket}' is not a name that a bucket can have: set LEVADA_OBJECTS_BUCKET") from error
     except (MinioException, HTTPError, OSError) as error:
         raise StoreUnavailable(f"{place} does not answer: {type(error).__name__}") from error
     return created

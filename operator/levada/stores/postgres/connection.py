@@ -107,7 +107,8 @@ class Database:
         text = _sentence(error)
         if isinstance(error, _REFUSED_STATES) or any(word in text for word in _REFUSED_WORDS):
             return StoreRefused(f"{self.place} refuses this user: {text}")
-        return StoreUnavailable(f"{self.place} does not answer: {text}")
+        # With a state, the server itself said it: full, shutting down, deadlocked.
+        return StoreUnavailable(f"{self.place} {'cannot go on' if error.sqlstate else 'does not answer'}: {text}")
 
 
 def _sentence(error: BaseException) -> str:
