@@ -1,0 +1,67 @@
+"""Column names as Levada needs them, from those that files have."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from levada.errors import Stalled
+from levada.features.types import ColumnType
+from levada.methods.formats import values
+from levada.resources.conditions import Reason
+
+_LONGEST = 128
+
+
+def column_names(file: str, originals: Sequence[str]) -> list[str]:
+    """A name for each column: letters, digits and underscores, not beginning with a digit.
+
+    `Sepal length (cm)` becomes `Sepal_length_cm`; a nameless column `column_<position>`. Raises Stalled if two columns
+    have the same name, or get it.
+    """
+    names = [_name(original, position) for position, original in enumerate(originals, start=1)]
+    seen: dict[str, str] = {}
+    for name, original in zip(names, originals, strict=True):
+        if name in seen:
+            what = (
+                f"the column '{original}' twice"
+                if seen[name] == original
+                else (f"the columns '{seen[name]}' and '{original}', which would both be called '{name}'")
+            )
+            raise Stalled(Reason.INVALID_DATA, f"{file} has {what}: rename one of them")
+        seen[name] = original
+    return names
+
+
+def _name(original: str, position: int) -> str:
+    plain = unicodedata.normalize("NFKD", original).encode("ascii", "ignore").decode()
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", plain):
+        return plain[:_LONGEST]
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_")
+    return (f"_{name}" if name[:1].isdigit() else name or f"column_{position}")[:_LONGEST]
+
+
+def check_header(file: str, cells: Sequence[str], delimiter: str) -> None:
+    """Raises Stalled if the first line of a CSV file does not look like one that names columns."""
+    texts = pa.array([cell.strip() for cell in cells], pa.string())
+    for type in (ColumnType.FLOAT64, ColumnType.DATE, ColumnType.TIMESTAMP):
+        _, bad = values.parse(texts, type)
+        for cell, is_bad in zip(cells, bad.to_pylist(), strict=True):
+            if not is_bad and cell.strip().lower() not in ("nan", "inf", "infinity"):
+                raise Stalled(
+                    Reason.INVALID_DATA,
+                    f"the first line of {file} does not name columns, it holds the value '{cell}': "
+                    "add a header line, or set spec.format.header to false",
+                )
+    if len(cells) == 1:
+        other = next((mark for mark in ";\t|," if mark != delimiter and mark in cells[0]), None)
+        if other is not None:
+            shown = "a tab" if other == "\t" else f"'{other}'"
+            raise Stalled(
+                Reason.INVALID_DATA,
+                f"{file} has a single column '{cells[0]}' when it is split at '{delimiter}': "
+                f"set spec.format.delimiter to {shown}",
+            )

@@ -1,0 +1,203 @@
+"""Files in object storage (S3), or in a local folder where that is allowed."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urlsplit
+
+from levada.artifacts import Listing
+from levada.errors import Stalled
+from levada.methods.sources.base import Access, EntrySource
+from levada.methods.sources.globs import matcher
+from levada.methods.sources.secrets import secret_values
+from levada.resources.conditions import Reason
+from levada.resources.dataset import ObjectSource, Source
+from levada.stores.objects import S3Objects
+from levada.stores.ports import BucketNotFound, ObjectChanged, ObjectInfo, ObjectNotFound, StoreRefused
+
+_RANGE = 4 << 20  # bytes of a request
+_AHEAD = 3  # requests under way
+_CHUNK = 1 << 20  # bytes of a chunk of a local file
+
+
+def open_object_source(source: Source, access: Access) -> EntrySource:
+    """The files of a `source.object` block."""
+    spec = source.object
+    if spec is None:
+        raise Stalled(Reason.INVALID_SPEC, "spec.source.type is object, so the block spec.source.object is needed")
+    if spec.uri.startswith("s3://"):
+        return S3Source(spec, access)
+    if not access.allow_files:
+        raise Stalled(
+            Reason.NOT_SUPPORTED,
+            f"spec.source.object.uri {spec.uri} names a local folder, which only the local engine reads: "
+            "put the files into an object store and name them as s3://bucket/prefix/",
+        )
+    return FolderSource(spec)
+
+
+class S3Source:
+    """Objects below a prefix of a bucket, or a single one; see `EntrySource`."""
+
+    def __init__(self, spec: ObjectSource, access: Access) -> None:
+        settings = access.settings
+        self._spec = spec
+        self._bucket, _, self._prefix = spec.uri.removeprefix("s3://").partition("/")
+        key, secret = settings.objects_access_key, settings.objects_secret_key.get_secret_value()
+        if spec.credentials is not None:
+            key, secret = secret_values(spec.credentials.secret_ref.name, "accessKey", "secretKey")
+        self._objects = S3Objects(
+            self._bucket,
+            endpoint=spec.endpoint or settings.objects_endpoint,
+            region=spec.region or settings.objects_region,
+            access_key=key,
+            secret_key=secret,
+        )
+
+    def list(self) -> list[Listing.Entry]:
+        with self._errors():
+            single = self._objects.info(self._prefix) if self._prefix.strip("/") else None
+            if single is not None and not self._prefix.endswith("/"):
+                return [_entry(self._bucket, single)]
+            found = list(self._objects.list(self._folder))
+        start = self._folder
+        matches = matcher(self._spec.pattern)
+        entries = [
+            _entry(self._bucket, info)
+            for info in found
+            if info.key.startswith(start) and not info.key.endswith("/") and matches(info.key.removeprefix(start))
+        ]
+        if not entries:
+            raise _nothing(self._spec)
+        return sorted(entries, key=lambda entry: entry.uri)
+
+    def path(self, entry: Listing.Entry) -> str:
+        key = self._key(entry)
+        return key.rpartition("/")[2] if key == self._prefix else key.removeprefix(self._folder)
+
+    def read(self, entry: Listing.Entry) -> Iterator[bytes]:
+        info = ObjectInfo(self._key(entry), entry.bytes, entry.version, datetime.fromtimestamp(0, UTC))
+        starts = range(0, info.bytes, _RANGE)
+        with self._errors(entry), ThreadPoolExecutor(_AHEAD) as pool:
+            pending: deque[Future[memoryview]] = deque()
+            for start in starts:
+                pending.append(pool.submit(self._objects.read_range, info, start, min(start + _RANGE, info.bytes)))
+                if len(pending) == _AHEAD:
+                    yield bytes(pending.popleft().result())
+            while pending:
+                yield bytes(pending.popleft().result())
+
+    def open(self, entry: Listing.Entry) -> BinaryIO:
+        with self._errors(entry):
+            return self._objects.reader(self._key(entry))
+
+    @property
+    def _folder(self) -> str:
+        return self._prefix if not self._prefix or self._prefix.endswith("/") else f"{self._prefix}/"
+
+    def _key(self, entry: Listing.Entry) -> str:
+        return entry.uri.removeprefix(f"s3://{self._bucket}/")
+
+    @contextmanager
+    def _errors(self, entry: Listing.Entry | None = None) -> Iterator[None]:
+        try:
+            yield
+        except BucketNotFound as error:
+            raise Stalled(
+                Reason.SOURCE_NOT_FOUND, f"{error}: create it, or correct spec.source.object.uri {self._spec.uri}"
+            ) from error
+        except StoreRefused as error:
+            raise Stalled(Reason.ACCESS_DENIED, f"{self._spec.uri}: {error}") from error
+        except (ObjectChanged, ObjectNotFound) as error:
+            raise (changed(entry) if entry else _nothing(self._spec)) from error
+
+
+class FolderSource:
+    """Files of a local folder, or a single file; see `EntrySource`."""
+
+    def __init__(self, spec: ObjectSource) -> None:
+        self._spec = spec
+        self._root = Path(unquote(urlsplit(spec.uri).path))
+
+    def list(self) -> list[Listing.Entry]:
+        with self._errors(str(self._root)):
+            if self._root.is_file():
+                return [self._entry(self._root)]
+            matches = matcher(self._spec.pattern)
+            entries = [
+                self._entry(path)
+                for folder, _, files in os.walk(self._root, onerror=_raise, followlinks=True)
+                for file in files
+                if matches((path := Path(folder, file)).relative_to(self._root).as_posix())
+            ]
+        if not entries:
+            raise _nothing(self._spec)
+        return sorted(entries, key=lambda entry: entry.uri)
+
+    def path(self, entry: Listing.Entry) -> str:
+        path = self._path(entry)
+        return path.name if path == self._root else path.relative_to(self._root).as_posix()
+
+    def read(self, entry: Listing.Entry) -> Iterator[bytes]:
+        with self.open(entry) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
+    def open(self, entry: Listing.Entry) -> BinaryIO:
+        path = self._path(entry)
+        with self._errors(str(path)):
+            file = path.open("rb")
+            if _version(os.fstat(file.fileno())) != entry.version:
+                file.close()
+                raise changed(entry)
+            return file
+
+    def _entry(self, path: Path) -> Listing.Entry:
+        facts = path.stat()
+        return Listing.Entry(uri=f"file://{quote(path.as_posix())}", bytes=facts.st_size, version=_version(facts))
+
+    def _path(self, entry: Listing.Entry) -> Path:
+        return Path(unquote(urlsplit(entry.uri).path))
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise _nothing(self._spec) from error
+        except PermissionError as error:
+            raise Stalled(Reason.ACCESS_DENIED, f"{path} may not be read: change its permissions") from error
+
+
+def _entry(bucket: str, info: ObjectInfo) -> Listing.Entry:
+    return Listing.Entry(uri=f"s3://{bucket}/{info.key}", bytes=info.bytes, version=info.etag)
+
+
+def _version(facts: os.stat_result) -> str:
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _nothing(spec: ObjectSource) -> Stalled:
+    return Stalled(
+        Reason.SOURCE_NOT_FOUND,
+        f"nothing at {spec.uri} matches the pattern '{spec.pattern}': correct spec.source.object.uri or pattern",
+    )
+
+
+def changed(entry: Listing.Entry) -> Stalled:
+    """The error about a file that is not what it was when it was listed."""
+    return Stalled(
+        Reason.SOURCE_UNREADABLE,
+        f"{entry.uri} was changed or removed while it was ingested: ingest again when its producer is done",
+    )

@@ -1,0 +1,175 @@
+"""Columns in figures, gathered while rows pass by and put together over files and parts.
+
+Mean and variance are merged pairwise (Chan, Golub, LeVeque: Updating Formulae and a Pairwise Algorithm for Computing
+Sample Variances, 1979), distinct values are estimated by HyperLogLog (Flajolet et al., 2007) with linear counting for
+few; with 4,096 registers the standard error is 1.6 %.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from levada.artifacts import ColumnProfile
+from levada.features.types import ColumnType
+from levada.resources.dataset import Column
+from levada.steps.ingest.receipt import Moments
+
+_BITS = 12
+_REGISTERS = 1 << _BITS
+_NARROW = 1 << 16  # a range of integers within which each is counted
+_LONGEST = 256  # characters of a text that is shown
+_NUMBERS = (ColumnType.INT64, ColumnType.FLOAT64, ColumnType.BOOLEAN)
+
+
+class Sketch:
+    """An estimate of how many different values a column has."""
+
+    def __init__(self, registers: npt.NDArray[np.uint8] | None = None) -> None:
+        self.registers = np.zeros(_REGISTERS, np.uint8) if registers is None else registers
+
+    def add(self, values: pa.Array) -> None:
+        """Count values (no nulls)."""
+        if len(values) == 0:
+            return
+        hashes = _hashes(values)
+        rest = (hashes << np.uint64(_BITS)) | np.uint64(1 << (_BITS - 1))
+        ranks = 65 - np.frexp(rest.astype(np.float64))[1]
+        np.maximum.at(self.registers, hashes >> np.uint64(64 - _BITS), ranks.astype(np.uint8))
+
+    def merge(self, other: Sketch) -> None:
+        """Count what the other has counted too."""
+        np.maximum(self.registers, other.registers, out=self.registers)
+
+    def estimate(self) -> int:
+        """How many different values there were."""
+        zeros = int(np.count_nonzero(self.registers == 0))
+        raw = (
+            0.7213 / (1 + 1.079 / _REGISTERS) * _REGISTERS**2 / float(np.sum(2.0 ** -self.registers.astype(np.float64)))
+        )
+        if raw <= 2.5 * _REGISTERS and zeros:
+            return round(_REGISTERS * math.log(_REGISTERS / zeros))
+        return round(raw)
+
+    def to_text(self) -> str:
+        return base64.b64encode(zlib.compress(self.registers.tobytes())).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Sketch:
+        return cls(np.frombuffer(bytearray(zlib.decompress(base64.b64decode(text))), np.uint8))
+
+
+def _hashes(values: pa.Array) -> npt.NDArray[np.uint64]:
+    if pa.types.is_string(values.type):
+        texts = values.cast(pa.binary()).to_pylist()
+        keys = np.fromiter((zlib.crc32(text) | len(text) << 32 for text in texts), np.uint64, len(texts))
+    elif pa.types.is_floating(values.type):
+        keys = (values.to_numpy(zero_copy_only=False) + 0.0).view(np.uint64)  # -0.0 is 0.0
+    else:
+        whole = pa.int32() if pa.types.is_date(values.type) else pa.int64()
+        keys = values.cast(whole).cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64)
+    # The finalizer of SplitMix64 (Steele, Lea, Flood, 2014).
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
+class Profiler:
+    """Gathers the figures of the columns of a part; `start` begins another file."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self.sketches = [Sketch() for _ in columns]
+        self.start()
+
+    def start(self) -> None:
+        """Begin a new file."""
+        self.moments = [Moments() for _ in self._columns]
+
+    def add(self, table: pa.Table) -> None:
+        """Count rows."""
+        for i, column in enumerate(self._columns):
+            array = table[column.name]
+            distinct = _distinct(array, column.type)
+            self.sketches[i].add(distinct)
+            self.moments[i] = merge([self.moments[i], _moments(array, distinct, column.type)])
+
+
+def _distinct(array: pa.ChunkedArray, type: ColumnType) -> pa.Array:
+    """The different values of a column, without null."""
+    if type is ColumnType.INT64 and array.null_count < len(array):
+        numbers = array.drop_null().to_numpy()
+        least, most = int(numbers.min()), int(numbers.max())
+        if most - least < _NARROW:  # several times as fast as hashing
+            return pa.array(np.flatnonzero(np.bincount(numbers - least)) + least)
+    return pc.drop_null(pc.unique(array))
+
+
+def _moments(array: pa.ChunkedArray, distinct: pa.Array, type: ColumnType) -> Moments:
+    if type not in _NUMBERS:
+        bounds = pc.min_max(distinct).as_py()
+        return Moments(nulls=array.null_count, min=_shown(bounds["min"]), max=_shown(bounds["max"]))
+    numbers = array.drop_null().cast(pa.float64()).to_numpy()
+    numbers = numbers[np.isfinite(numbers)] if type is ColumnType.FLOAT64 else numbers
+    if not len(numbers):
+        return Moments(nulls=array.null_count)
+    distances = numbers - numbers[0]  # small numbers keep their digits
+    shift = float(distances.mean())
+    return Moments(
+        nulls=array.null_count,
+        count=len(numbers),
+        mean=float(numbers[0]) + shift,
+        squares=max(float(np.square(distances).sum()) - len(numbers) * shift**2, 0.0),
+        min=float(numbers.min()),
+        max=float(numbers.max()),
+    )
+
+
+def _shown(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value[:_LONGEST] if isinstance(value, str) else str(value.isoformat())
+
+
+def merge(parts: Iterable[Moments]) -> Moments:
+    """The figures of several parts together."""
+    total = Moments()
+    for part in parts:
+        count = total.count + part.count
+        distance = part.mean - total.mean
+        total = Moments(
+            nulls=total.nulls + part.nulls,
+            count=count,
+            mean=total.mean + distance * part.count / count if count else 0.0,
+            squares=total.squares + part.squares + (distance**2 * total.count * part.count / count if count else 0.0),
+            min=_least(min, total.min, part.min),
+            max=_least(max, total.max, part.max),
+        )
+    return total
+
+
+def _least(choose: Any, a: float | str | None, b: float | str | None) -> Any:
+    return b if a is None else a if b is None else choose(a, b)
+
+
+def column_profile(column: Column, moments: Moments, sketch: Sketch) -> ColumnProfile:
+    """A column in figures, for the manifest; `std` is that of a sample."""
+    numeric = moments.count > 0
+    return ColumnProfile(
+        name=column.name,
+        type=column.type,
+        nulls=moments.nulls,
+        distinct=sketch.estimate(),
+        min=moments.min,
+        max=moments.max,
+        mean=moments.mean if numeric else None,
+        std=math.sqrt(moments.squares / (moments.count - 1)) if moments.count > 1 else None,
+    )
