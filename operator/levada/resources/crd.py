@@ -82,7 +82,8 @@ def definition(kind: Kind) -> dict[str, Any]:
                 "kind": kind.value,
                 "listKind": f"{kind.value}List",
                 "plural": plural,
-                "singular": plural.removesuffix("s"),
+                # as kubectl prints it (`-o name`), so that what is printed can be given back
+                "singular": kind.value.lower(),
                 "shortNames": [names.SHORT_NAMES[kind]],
                 "categories": ["levada"],
             },

@@ -51,8 +51,8 @@ class Document:
 
 def parse(text: str | bytes) -> Iterator[Document]:
     """The documents of a file, empty ones left out; raises DocumentError."""
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         while loader.check_node():
             node = loader.get_node()
             assert node is not None
@@ -68,8 +68,6 @@ def parse(text: str | bytes) -> Iterator[Document]:
         raise DocumentError(None, f"this is not YAML: {error.reason} at character {error.position}") from error
     except RecursionError as error:
         raise DocumentError(None, "the document is nested too deeply") from error
-    finally:
-        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):

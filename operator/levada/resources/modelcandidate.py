@@ -20,7 +20,7 @@ class ModelRef(Model):
         description="Folder with model.onnx (and manifest.json), or the .onnx file.",
         pattern=MODEL_URI,
     )
-    digest: Annotated[str, Field(pattern=DIGEST)] | None = Field(
+    digest: Annotated[str, Field(pattern=DIGEST, max_length=71)] | None = Field(
         default=None, description="Digest of the .onnx file; checked if given."
     )
 

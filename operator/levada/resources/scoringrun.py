@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from levada.resources.base import Model, Name, Rule, RunPolicy, Schedule, Trigger, Union
+from levada.resources.base import ColumnName, Model, Name, Rule, RunPolicy, Schedule, Trigger, Union
 from levada.resources.dataset import Format, ObjectSource
 from levada.resources.status import RunStatus, Stored
 
@@ -58,7 +58,7 @@ class ScoringOutput(Model):
     """What is kept of the scores."""
 
     catalogue: bool = Field(default=True, description="Rows in the catalogue too, beside the Parquet files.")
-    columns: list[str] = Field(
+    columns: list[ColumnName] = Field(
         default_factory=list,
         max_length=256,
         description="Input columns copied to the output; the entity's keys and time if empty.",
