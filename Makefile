@@ -39,7 +39,7 @@ verify: generate ## Generate anew, and fail if that leaves the tree dirty
 bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/results.md
 	@$(BIN)/python -m benchmarks
 
-tools: .venv/.dev ## Build etcd, kube-apiserver and kubectl into the cache (once)
+tools: .venv/.dev ## Build the Go programs of the tests and of the cluster into the cache (once)
 	@$(BIN)/python tools/build.py
 
 constraints: .venv/.uv ## Resolve the dependencies of pyproject.toml anew, with hashes and for all Pythons

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 GO_CONSTRAINTS = TOOLS.parent / "constraints" / "go.txt"
+ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 
 class BuildError(Exception):
@@ -43,9 +45,18 @@ class Program:
 
 
 PROGRAMS = {
+    "coredns": Program("coredns", "github.com/coredns/coredns"),
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
+    "helm": Program("helm", "helm.sh/helm/v3/cmd/helm"),
+    "kserve-manager": Program("kserve", "github.com/kserve/kserve/cmd/manager"),
     "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
+    "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+    "kubelet": Program("kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+    "minio": Program("minio", "github.com/minio/minio"),
+    "pause": Program("pause", "."),
 }
 
 
@@ -59,8 +70,23 @@ def cache_root() -> Path:
 def binary_path(name: str) -> Path:
     """Where the program lies once it is built, whether or not it exists yet."""
     family = TOOLS / PROGRAMS[name].family
-    digest = hashlib.sha256((family / "go.mod").read_bytes() + (family / "go.sum").read_bytes())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _sources(family)))
     return cache_root() / "bin" / digest.hexdigest()[:16] / name
+
+
+def module_folder(family: str, path: str) -> Path:
+    """Where Go keeps the sources of a module (by its path) that a family pins, downloaded if they are not there."""
+    module = TOOLS / family
+    command = [_go(module), "mod", "download", "-json", path]
+    done = subprocess.run(command, cwd=module, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BuildError(f"the sources of {path} could not be had: {done.stderr.strip()}")
+    return Path(json.loads(done.stdout)["Dir"])
+
+
+def _sources(family: Path) -> list[Path]:
+    """What decides about a binary: the pins (go.mod first, then go.sum), and sources of our own."""
+    return [path for path in (family / "go.mod", family / "go.sum") if path.exists()] + sorted(family.glob("*.go"))
 
 
 def ensure(names: list[str]) -> list[Path]:
@@ -89,8 +115,8 @@ def _build(name: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         built = Path(scratch) / name
         command = [_go(module), "build", "-trimpath", "-buildvcs=false", f"-ldflags={_ldflags(module)}"]
-        environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-        done = subprocess.run([*command, "-o", str(built), program.package], cwd=module, env=environment)
+        command += ["-o", str(built), program.package]
+        done = subprocess.run(command, cwd=module, env=os.environ | ENVIRONMENT)
         if done.returncode != 0:
             raise BuildError(f"{name} could not be built: go build ended with {done.returncode}, see its output above")
         built.replace(target)
