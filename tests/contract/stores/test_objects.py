@@ -100,9 +100,8 @@ def test_a_stream_is_visible_at_its_end_and_not_before(objects: S3Objects, data:
 @pytest.mark.parametrize("size", [0, 100, len(LARGE)])
 def test_x5_a_stream_that_ends_with_an_error_leaves_nothing(objects: S3Objects, bucket: S3Endpoint, size: int) -> None:
     objects.put("a/stream", b"what was there")
-    with pytest.raises(FileNotFoundError, match="a file of the caller"), objects.writer("a/stream") as stream:
-        stream.write(LARGE[:size])
-        raise FileNotFoundError("a file of the caller")
+    with pytest.raises(FileNotFoundError, match="a file of the caller"):
+        _write_and_fail(objects, LARGE[:size])
     assert objects.get("a/stream") == b"what was there"
     assert _unfinished(bucket) == []
 
@@ -262,6 +261,12 @@ def test_making_a_bucket_says_why_it_cannot(bucket: S3Endpoint, closed_port: int
         ensure_bucket(_settings(replace(bucket, bucket="b")))
     with pytest.raises(StoreUnavailable, match=f"http://127.0.0.1:{closed_port} does not answer"):
         ensure_bucket(_settings(replace(bucket, endpoint=f"http://127.0.0.1:{closed_port}")))
+
+
+def _write_and_fail(objects: S3Objects, data: bytes) -> None:
+    with objects.writer("a/stream") as stream:
+        stream.write(data)
+        raise FileNotFoundError("a file of the caller")
 
 
 def _stream(objects: S3Objects) -> None:

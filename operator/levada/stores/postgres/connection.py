@@ -22,7 +22,7 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 _CONNECT_SECONDS = 5
 _WAIT_SECONDS = 10
-_REFUSED_STATES = (errors.InsufficientPrivilege, errors.InvalidAuthorizationSpecification, errors.InvalidCatalogName)
+_REFUSED = errors.InsufficientPrivilege | errors.InvalidAuthorizationSpecification | errors.InvalidCatalogName
 # What the server says while a connection is made carries no SQLSTATE, only these words.
 _REFUSED_WORDS = ("authentication failed", "no pg_hba.conf entry", "does not exist", "no password supplied")
 
@@ -59,7 +59,7 @@ class Database:
         except psycopg.Error as error:
             if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
                 raise StoreUnavailable(f"{self.place} has not been migrated to this version of Levada") from error
-            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _REFUSED_STATES):
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | _REFUSED):
                 raise self._translated(error) from error
             raise
 
@@ -105,7 +105,7 @@ class Database:
 
     def _translated(self, error: psycopg.Error) -> StoreUnavailable:
         text = _sentence(error)
-        if isinstance(error, _REFUSED_STATES) or any(word in text for word in _REFUSED_WORDS):
+        if isinstance(error, _REFUSED) or any(word in text for word in _REFUSED_WORDS):
             return StoreRefused(f"{self.place} refuses this user: {text}")
         # With a state, the server itself said it: full, shutting down, deadlocked.
         return StoreUnavailable(f"{self.place} {'cannot go on' if error.sqlstate else 'does not answer'}: {text}")
