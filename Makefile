@@ -17,7 +17,7 @@ demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a s
 	@$(BIN)/python examples/demo.py
 
 test: lint ## Run every check and every test
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	@$(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: .venv/.dev ## Check style, types and the layers between packages
 	@$(BIN)/ruff check --quiet
