@@ -170,7 +170,7 @@ def _seen(
             f"{pending.version}/{was}/{deployment.metadata.generation}",
             version=pending.version,
             candidate=pending.candidate,
-            instead_of=was or None,
+            **({"insteadOf": was} if was else {}),
         )
         states = {pending.version: ("Serving", 100), was: ("Previous", 0)}
         return [

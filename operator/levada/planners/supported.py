@@ -39,8 +39,6 @@ def _training_run(run: TrainingRun) -> Iterator[str]:
     for index, algorithm in enumerate(spec.algorithms):
         if algorithm.search:
             yield f"spec.algorithms[{index}].search"
-    if spec.split.plugin is not None:
-        yield "spec.split.plugin"
     if spec.parallelism.mode != "models":
         yield f"spec.parallelism.mode: {spec.parallelism.mode}"
     if spec.gate is not None and spec.gate.incumbent is not None:

@@ -24,7 +24,6 @@ SOURCES: dict[str, dict[str, str]] = {
         *((dataset(source={"type": t, t: block}), f"spec.source.type: {t}") for t, block in SOURCES.items()),
         (feature_set(engine={"type": "spark", "endpoint": "sc://spark:15002"}), "spec.engine.type: spark"),
         (feature_set(lookback="24h"), "spec.lookback"),
-        (training_run(split={"type": "custom", "plugin": "mine"}), "spec.split.plugin"),
         (
             training_run(
                 algorithms=[{"name": "a", "type": "kMeans", "search": {"k": {"integer": {"min": 2, "max": 9}}}}]

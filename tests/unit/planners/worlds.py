@@ -19,6 +19,7 @@ from levada.artifacts import (
     ScoresManifest,
     StoredFile,
 )
+from levada.events import Event, EventType
 from levada.features.types import ColumnType
 from levada.names import Kind
 from levada.planners import plan
@@ -164,6 +165,17 @@ class World:
         assert [j.name for j in later.jobs] == [j.name for j in planned.jobs]
         assert later.serving == planned.serving
         assert later.decisions == ()
+        for decision in planned.decisions:
+            event = Event(
+                id=decision.key,
+                type=EventType(decision.action.value),
+                kind=ref.kind,
+                namespace=ref.namespace,
+                name=ref.name,
+                time=self.now,
+                data={**decision.data, "reason": decision.reason.value, "message": decision.message},
+            )
+            event.check()
         return planned
 
     def reconcile(self, ref: Ref) -> Plan:
