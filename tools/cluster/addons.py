@@ -1,0 +1,103 @@
+"""What a test cluster has beyond a bare node: volumes, the stores, KServe. Applied again, it changes nothing."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.build import module_folder
+from tools.cluster import kserve
+from tools.cluster.layout import ClusterError, Layout
+
+MANIFESTS = Path(__file__).parent / "manifests"
+STORES = "levada-stores"
+VOLUMES = 32
+READY_SECONDS = 180
+
+
+class Kubectl:
+    """kubectl as the administrator of one cluster."""
+
+    def __init__(self, program: Path, kubeconfig: Path) -> None:
+        self._command = [str(program), f"--kubeconfig={kubeconfig}"]
+
+    def run(self, *arguments: str, text: str = "") -> str:
+        """Its output; raises ClusterError with what it says."""
+        done = subprocess.run([*self._command, *arguments], input=text, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, objects: list[dict[str, Any]]) -> None:
+        """Apply on the server's side."""
+        text = yaml.safe_dump_all(objects)
+        self.run("apply", "--server-side", "--force-conflicts", "--field-manager=levada-cluster", "-f", "-", text=text)
+
+    def apply_file(self, name: str) -> None:
+        """Apply one of the manifests beside this module."""
+        self.apply(list(yaml.safe_load_all((MANIFESTS / name).read_text())))
+
+
+def install_stores(kubectl: Kubectl) -> None:
+    """Postgres, NATS and MinIO; their passwords stay what they are once they were made."""
+    kubectl.apply_file("stores.yaml")
+    if kubectl.run("get", "secret", "stores", f"--namespace={STORES}", "--ignore-not-found", "--output=name"):
+        return
+    names = ("postgres-password", "nats-password", "minio-password")
+    metadata = {"name": "stores", "namespace": STORES}
+    passwords = {name: secrets.token_urlsafe(24) for name in names}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": passwords}])
+
+
+def install_kserve(kubectl: Kubectl, helm: Path, image: Callable[[str], str]) -> None:
+    """KServe in Standard mode; `image` gives the reference of an image by its name."""
+    charts = module_folder("kserve", "github.com/kserve/kserve") / "charts"
+    crds, objects = kserve.render(helm, charts, image("kserve-controller"), image("storage"))
+    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kserve.NAMESPACE}}, *crds])
+    kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{c['metadata']['name']}" for c in crds))
+    kubectl.apply(objects)
+
+
+def install_volumes(kubectl: Kubectl, layout: Layout) -> None:
+    """Volumes on the node's disk, for any claim: nothing provisions them on demand."""
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    kubectl.apply([storage_class, *(_volume(layout, number) for number in range(VOLUMES))])
+
+
+def await_ready(kubectl: Kubectl) -> None:
+    """Wait until the node, the stores and KServe are ready."""
+    timeout = f"--timeout={READY_SECONDS}s"
+    kubectl.run("wait", "--for=condition=Ready", "node", "--all", timeout)
+    for name in ("postgres", "nats", "minio"):
+        kubectl.run("rollout", "status", f"statefulset/{name}", f"--namespace={STORES}", timeout)
+    kubectl.run("rollout", "status", "deployment", f"--namespace={kserve.NAMESPACE}", timeout)
+
+
+def _volume(layout: Layout, number: int) -> dict[str, Any]:
+    path = layout.state / "volumes" / str(number)
+    path.mkdir(parents=True, exist_ok=True)
+    term = {"key": "kubernetes.io/hostname", "operator": "In", "values": [layout.name]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"volume-{number}"},
+        "spec": {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "local",
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}},
+        },
+    }
