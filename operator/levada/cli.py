@@ -63,7 +63,7 @@ def run(
     Progress goes to stderr, the resources with their status to stdout. Exit code 0: all ready or complete;
     1: something failed; 2: a manifest is invalid (nothing was started).
     """
-    from levada.engines.local.display import LiveDisplay, PlainDisplay
+    from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order
     from levada.engines.local.engine import LocalEngine, succeeded
     from levada.engines.local.session import run_session
     from levada.engines.local.stores import Stores
@@ -87,7 +87,7 @@ def run(
         err.print("interrupted; run again to go on from here")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     given = {resource.ref for resource in resources}
-    _print(list(world.values()), output)
+    _print([world[ref] for ref in sorted(world, key=pipeline_order)], output)
     if not all(succeeded(resource) for ref, resource in world.items() if ref in given):
         raise typer.Exit(EXIT_FAILED)
 

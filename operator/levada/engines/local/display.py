@@ -41,7 +41,7 @@ class Display(Protocol):
 def rows_of(engine: LocalEngine) -> list[Row]:
     """The engine's resources as rows, in the order of the pipeline."""
     running = {ref: (record, since) for ref, record, since in engine.jobs.progress()}
-    return [_row(engine.records[ref].resource, running.get(ref)) for ref in sorted(engine.records, key=_order)]
+    return [_row(engine.records[ref].resource, running.get(ref)) for ref in sorted(engine.records, key=pipeline_order)]
 
 
 def summary(resource: AnyResource) -> tuple[str, str]:
@@ -61,7 +61,8 @@ def summary(resource: AnyResource) -> tuple[str, str]:
     return state, ready.message if ready else ""
 
 
-def _order(ref: Ref) -> tuple[int, str, str]:
+def pipeline_order(ref: Ref) -> tuple[int, str, str]:
+    """Sorts resources as the pipeline passes through them."""
     return list(type(ref.kind)).index(ref.kind), ref.namespace, ref.name
 
 
