@@ -1,4 +1,4 @@
-"""A model as training makes them: mixed columns, derived features, two lookups, transforms and boosted trees in one graph.
+"""A model as training makes them: mixed columns, derived features, two lookups, transforms and trees in one graph.
 
 Shaped like the flights example: a request of nine columns, eleven more by lookup, nineteen inputs of the graph.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +75,7 @@ def build(candidate: str = "flights-boosted", algorithm: str = "boostedTrees", r
     tables = _tables(rng)
     requests = _requests(rng, rows)
     derived = _feature_graph()
-    features = _run(derived.SerializeToString(), _feeds(requests, tables))
+    features = _run(derived.SerializeToString(), feeds(requests, tables))
     late = rng.random(rows) < 1 / (1 + np.exp(2.5 - 0.12 * features[:, 20] - 0.05 * features[:, 24]))
     fitted = (
         HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=15, min_samples_leaf=200, random_state=0)
@@ -124,7 +124,7 @@ def _requests(rng: np.random.Generator, rows: int) -> list[dict[str, Any]]:
     ]
 
 
-def _feeds(rows: list[dict[str, Any]], tables: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
+def feeds(rows: list[dict[str, Any]], tables: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
     """The graph's inputs of some rows, made the plain way."""
     planes = {row.pop("tailnum"): row for row in tables["planes"].to_pylist()}
     weather: dict[Any, dict[str, Any]] = {}
@@ -202,7 +202,10 @@ def _feature_graph() -> Any:
 
 
 def _merge(derived: Any, fitted: Any, features: np.ndarray[Any, Any]) -> Any:
-    model = to_onnx(fitted, features[:1], target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET}, options={"zipmap": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # skl2onnx hands numpy's numbers to protobuf
+        opsets = {"": OPSET, "ai.onnx.ml": ML_OPSET}
+        model = to_onnx(fitted, features[:1], target_opset=opsets, options={"zipmap": False})
     model.ir_version = derived.ir_version
     del model.opset_import[:]
     model.opset_import.extend(_opsets())

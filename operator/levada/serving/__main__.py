@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -72,7 +73,8 @@ async def _serve(
     try:
         port = await server.start(arguments.host, arguments.port)
     except OSError as error:
-        print(f"levada.serving: cannot listen at {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr)
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror
+        print(f"levada.serving: cannot listen at {arguments.host}:{arguments.port}: {why}", file=sys.stderr)
         return 2
     log.info("listening", host=arguments.host, port=port, deployment=config.name, namespace=config.namespace)
     loader.start()
