@@ -98,7 +98,7 @@ def of_features(m: FeatureManifest) -> Record:
 
 def of_split(m: SplitManifest) -> Record:
     parents = (key(Type.FEATURES, m.namespace, m.feature_set, m.version),)
-    details = {"type": m.type, "seed": m.seed, "rows": {part.name: part.rows for part in m.parts}}
+    details = {"type": m.type, "seed": m.seed, "parts": {part.name: part.rows for part in m.parts}}
     rows = sum(part.rows for part in m.parts)
     return Record(Type.SPLIT, m.namespace, m.training_run, m.split, m.created_at, rows, parents, details)
 

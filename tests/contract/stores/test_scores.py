@@ -1,0 +1,277 @@
+"""The contract of `copy_scores` and `record_scores`."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+
+from levada.errors import Stalled
+from levada.events import EventType
+from levada.names import Kind
+from levada.resources import Ref
+from levada.resources.conditions import Reason
+from levada.stores.ports import ScoreRow
+from levada.stores.postgres import PostgresCatalogue
+from levada.stores.postgres.scores import SCHEMA
+from tests.contract.stores import samples
+from tests.contract.stores.samples import DIGEST, NOW, URI
+
+MANIFEST = samples.scores()
+COLUMNS = "row, value, label, entity, event_time"
+
+
+def batch(first: int = 0, rows: int = 4, **columns: Any) -> pa.RecordBatch:
+    data: dict[str, Any] = {
+        "row": list(range(first, first + rows)),
+        "value": [n / 7 for n in range(first, first + rows)],
+    }
+    return pa.RecordBatch.from_pydict({**dict.fromkeys(SCHEMA.names, [None] * rows), **data, **columns}, SCHEMA)
+
+
+def random_batch(first: int, rows: int) -> pa.RecordBatch:
+    random = np.random.default_rng(first)
+    some = random.random((4, rows)) < 0.8
+
+    def texts(there: Any, width: int) -> list[str | None]:
+        alphabet = np.array(list("aé漢😀\n\t\\\"',"))
+        return ["".join(random.choice(alphabet, random.integers(0, width))) if each else None for each in there]
+
+    times = random.integers(-(10**15), 4 * 10**15, rows)
+    return batch(
+        first,
+        rows,
+        value=pa.array(random.standard_normal(rows), mask=~some[0]),
+        label=texts(some[1], 4),
+        entity=texts(some[2], 20),
+        event_time=pa.array(times, pa.timestamp("us", tz="UTC"), mask=~some[3]),
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        batch(),
+        batch(rows=0),
+        batch(value=[0.1, math.inf, -0.0, 5e-324], label=["a", "", "ü😀", "a\tb\n\\"]),
+        batch(value=[None, 1.0, None, 2.0]),
+        batch(label=["a", None, "", None]),
+        batch(entity=["N1", None, "N2", "N3"], event_time=[NOW, None, datetime(1900, 1, 1, tzinfo=UTC), NOW]),
+        batch(first=2**62, entity=["N1", "N2", "N3", "N4"]),
+        random_batch(0, 50_000),
+    ],
+    ids=["numbers", "none", "texts", "values", "labels", "entities", "large", "random"],
+)
+def test_score4_rows_are_kept_as_they_are(catalogue: PostgresCatalogue, postgres: str, rows: pa.RecordBatch) -> None:
+    assert catalogue.copy_scores(MANIFEST, 0, 0, [rows]) == rows.num_rows
+    expected = [tuple(row.values()) for row in rows.select(COLUMNS.split(", ")).to_pylist()]
+    found = _rows(postgres, f"SELECT {COLUMNS} FROM score_rows ORDER BY row")
+    assert found == expected
+    # == does not tell -0.0 from 0.0
+    assert [math.copysign(1, row[1] or 0) for row in found] == [math.copysign(1, row[1] or 0) for row in expected]
+
+
+def test_nan_is_kept(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.copy_scores(MANIFEST, 0, 0, [batch(value=[math.nan, None, 1.0, 2.0])])
+    assert _rows(postgres, "SELECT value = 'NaN' FROM score_rows ORDER BY row") == [
+        (True,),
+        (None,),
+        (False,),
+        (False,),
+    ]
+
+
+def test_other_widths_and_missing_columns_are_taken(catalogue: PostgresCatalogue, postgres: str) -> None:
+    narrow = pa.RecordBatch.from_pydict(
+        {
+            "row": pa.array([0, 1], pa.uint32()),
+            "value": pa.array([0.5, 0.1], pa.float32()),
+            "label": pa.array(["a", "b"]).dictionary_encode(),
+            "event_time": pa.array([NOW, None], pa.timestamp("ns", tz="Europe/Berlin")),
+        }
+    )
+    catalogue.copy_scores(MANIFEST, 0, 0, [narrow])
+    assert _rows(postgres, f"SELECT {COLUMNS} FROM score_rows ORDER BY row") == [
+        (0, 0.5, "a", None, NOW),
+        (1, float(np.float32(0.1)), "b", None, None),
+    ]
+
+
+def test_x5_scores_count_once_they_are_committed(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.copy_scores(MANIFEST, 0, 0, [batch(label=["a", "b", "c", "d"])])
+    assert _rows(postgres, "SELECT id FROM scores") == []
+    assert catalogue.lineage("scoring-1:2") == []
+    catalogue.commit_scores(MANIFEST, URI, DIGEST, samples.event(EventType.SCORES_READY))
+    assert _rows(postgres, "SELECT id, mode, namespace, owner, candidate, label FROM scores WHERE row = 2") == [
+        ("scoring-1:2", "batch", "default", "nightly", "late-trees-1", "c")
+    ]
+    assert catalogue.lineage("scoring-1:2")[0].id == "scoring-1:2"
+
+
+def test_x5_a_part_that_is_loaded_again_replaces_itself(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.copy_scores(MANIFEST, 0, 0, [batch()])
+    catalogue.copy_scores(MANIFEST, 1, 4, [batch(first=4)])
+    assert catalogue.copy_scores(MANIFEST, 0, 0, [batch(rows=2, label=["x", "y"])]) == 2
+    assert _rows(postgres, "SELECT row, label FROM score_rows ORDER BY row") == [
+        (0, "x"),
+        (1, "y"),
+        *((row, None) for row in range(4, 8)),
+    ]
+    assert catalogue.copy_scores(MANIFEST, 0, 0, [batch()]) == 4
+    assert _rows(postgres, "SELECT count(*) FROM score_rows") == [(8,)]
+
+
+def test_x5_a_load_that_fails_leaves_what_was_there(catalogue: PostgresCatalogue, postgres: str) -> None:
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield batch(label=["new"] * 4)
+        raise OSError("the input ended early")
+
+    catalogue.copy_scores(MANIFEST, 0, 0, [batch(label=["old"] * 4)])
+    with pytest.raises(OSError, match="the input ended early"):
+        catalogue.copy_scores(MANIFEST, 0, 0, failing())
+    assert _rows(postgres, "SELECT DISTINCT label FROM score_rows") == [("old",)]
+    assert catalogue.copy_scores(MANIFEST, 0, 0, [batch(label=["new"] * 4)]) == 4
+
+
+def test_rows_that_cannot_be_kept_are_told(catalogue: PostgresCatalogue, postgres: str) -> None:
+    with pytest.raises(Stalled, match="scores from row 100 on cannot be kept in the catalogue: invalid byte") as caught:
+        catalogue.copy_scores(MANIFEST, 0, 100, [batch(100, label=["a", "b\0", "c", "d"])])
+    assert caught.value.reason is Reason.INVALID_DATA
+    with pytest.raises(ValueError, match="a score has no row"):
+        catalogue.copy_scores(MANIFEST, 0, 0, [pa.RecordBatch.from_pydict({"row": pa.array([1, None])})])
+    assert _rows(postgres, "SELECT count(*) FROM score_rows") == [(0,)]
+
+
+def test_score4_parts_are_loaded_side_by_side(catalogue: PostgresCatalogue, postgres: str) -> None:
+    """A part whose load is still going on does not make another wait."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[pa.RecordBatch]:
+        yield batch()
+        begun.set()
+        assert go_on.wait(60)
+
+    first = threading.Thread(target=catalogue.copy_scores, args=[MANIFEST, 0, 0, slow()])
+    first.start()
+    assert begun.wait(60)
+    assert catalogue.copy_scores(MANIFEST, 1, 4, [batch(first=4)]) == 4
+    assert _rows(postgres, "SELECT min(row), count(*) FROM score_rows") == [(4, 4)]
+    go_on.set()
+    first.join()
+    assert _rows(postgres, "SELECT min(row), count(*) FROM score_rows") == [(0, 8)]
+
+
+def test_x5_the_same_part_by_two_at_once_is_there_once(catalogue: PostgresCatalogue, postgres: str) -> None:
+    ready = threading.Barrier(4)
+
+    def load() -> None:
+        ready.wait()
+        catalogue.copy_scores(MANIFEST, 0, 0, [batch()])
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _rows(postgres, "SELECT count(*), count(DISTINCT row) FROM score_rows") == [(4, 4)]
+
+
+def test_executions_do_not_meet(catalogue: PostgresCatalogue, postgres: str) -> None:
+    for number, manifest in enumerate([MANIFEST, samples.scores("scoring-2"), samples.scores(scoring_run="other")]):
+        catalogue.copy_scores(manifest, 0, 0, [batch()])
+        catalogue.commit_scores(manifest, URI, DIGEST, samples.event(EventType.SCORES_READY, number))
+    assert _rows(postgres, "SELECT count(*) FROM scores") == [(12,)]
+    assert catalogue.forget(Ref(Kind.SCORING_RUN, "default", "nightly")) == [
+        "scores/default/nightly/scoring-1/",
+        "scores/default/nightly/scoring-2/",
+    ]
+    assert _rows(postgres, "SELECT DISTINCT owner FROM scores") == [("other",)]
+    assert _rows(postgres, "SELECT count(*) FROM score_rows") == [(4,)]
+
+
+def test_forgetting_takes_scores_that_were_not_committed(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.copy_scores(MANIFEST, 0, 0, [batch()])
+    assert catalogue.forget(Ref(Kind.SCORING_RUN, "default", "nightly")) == []
+    for table in ("score_rows", "score_runs", "score_parts"):
+        assert _rows(postgres, f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+# --- online ---------------------------------------------------------------------------------------------------------
+
+
+def online(seq: int, version: int = 1, source: str = "scorer-1", **values: Any) -> ScoreRow:
+    given = {"value": seq / 7, "label": None, "request": None} | values
+    return ScoreRow(source, seq, "late", "default", version, f"late-trees-{version}", NOW, **given)
+
+
+def test_score2_online_scores_are_kept_as_they_are(catalogue: PostgresCatalogue, postgres: str) -> None:
+    rows = [
+        online(0, label="ü", request='{"a": [1, null], "b": "ü"}'.encode()),
+        online(1, value=None),
+        online(2, value=math.inf, label=""),
+        online(2**40, version=2),
+        online(0, source="scorer-2"),
+    ]
+    catalogue.record_scores(rows)
+    query = "SELECT id, version, candidate, scored_at, value, label, request FROM scores ORDER BY source, row"
+    assert _rows(postgres, query) == [
+        ("scorer-1:0", 1, "late-trees-1", NOW, 0.0, "ü", {"a": [1, None], "b": "ü"}),
+        ("scorer-1:1", 1, "late-trees-1", NOW, None, None, None),
+        ("scorer-1:2", 1, "late-trees-1", NOW, math.inf, "", None),
+        (f"scorer-1:{2**40}", 2, "late-trees-2", NOW, 2**40 / 7, None, None),
+        ("scorer-2:0", 1, "late-trees-1", NOW, 0.0, None, None),
+    ]
+
+
+def test_x5_online_scores_that_come_twice_are_there_once(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.record_scores([online(seq) for seq in range(3)])
+    catalogue.record_scores([online(seq, label="again") for seq in range(5)])
+    catalogue.record_scores([])
+    assert _rows(postgres, "SELECT seq, label FROM online_score_rows ORDER BY seq") == [
+        (0, None),
+        (1, None),
+        (2, None),
+        (3, "again"),
+        (4, "again"),
+    ]
+
+
+def test_many_scorers_record_at_once(postgres: str, catalogue: PostgresCatalogue) -> None:
+    ready = threading.Barrier(4)
+
+    def record(number: int) -> None:
+        own = PostgresCatalogue(postgres)
+        ready.wait()
+        for start in range(0, 300, 100):
+            own.record_scores([online(seq, source=f"scorer-{number % 2}") for seq in range(start, start + 100)])
+        own.close()
+
+    threads = [threading.Thread(target=record, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _rows(postgres, "SELECT source, count(*) FROM scores GROUP BY 1 ORDER BY 1") == [
+        ("scorer-0", 300),
+        ("scorer-1", 300),
+    ]
+
+
+def test_forgetting_a_deployment_takes_its_scores(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.record_scores([online(0), online(1)])
+    assert catalogue.forget(Ref(Kind.DEPLOYMENT, "default", "late")) == []
+    assert _rows(postgres, "SELECT count(*) FROM online_score_rows") == [(0,)]
+    catalogue.record_scores([online(2)])
+    assert _rows(postgres, "SELECT id FROM scores") == [("scorer-1:2",)]
+
+
+def _rows(dsn: str, query: str) -> list[Any]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query.encode()).fetchall()
