@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,11 +14,11 @@ from levada.planners import dataset, deployment, featureset, modelcandidate, sco
 from levada.planners.conditions import Verdict, conditions_of
 from levada.planners.plan import Action, Decision, Observed, Plan
 from levada.planners.references import find_cycles, references_of
-from levada.resources import AnyResource
+from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Condition, ConditionType, condition_of
 from levada.resources.status import RunStatus
 
-__all__ = ["find_cycles", "plan", "references_of"]
+__all__ = ["find_cycles", "plan", "references_of", "refusals"]
 
 _PLANNERS: dict[Kind, Callable[[Any, Observed, datetime], Plan]] = {
     Kind.DATASET: dataset.plan,
@@ -45,6 +45,14 @@ def plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
     if new is not None and (old is None or (old.reason, old.message) != (new.reason, new.message)):
         planned = replace(planned, decisions=(*planned.decisions, _stall(new)))
     return planned
+
+
+def refusals(resources: Iterable[AnyResource], now: datetime, *, local: bool) -> dict[Ref, str]:
+    """What planners would refuse of new resources before anything runs: a sentence for each that needs a person."""
+    known = {resource.ref: resource for resource in resources}
+    planned = {ref: plan(resource, Observed(known, local=local), now) for ref, resource in known.items()}
+    stalled = {ref: condition_of(p.status.conditions, ConditionType.STALLED) for ref, p in planned.items()}
+    return {ref: condition.message for ref, condition in stalled.items() if condition is not None}
 
 
 def _plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from levada import names
 from levada.errors import Waiting
 from levada.planners.plan import Decision, Job, JobState
 from levada.resources import Dataset, FeatureSet, ModelCandidate, ScoringRun, TrainingRun
@@ -52,9 +51,3 @@ class Course:
     ends: bool = False  # has Complete and Failed
     follow: Callable[[RunStatus], Outcome] | None = None  # what comes after a successful execution
     supersede: Callable[[Inputs, Inputs], bool] = lambda new, old: new != old
-
-
-def job_name(resource: Runnable, course: Course, execution: Execution) -> str:
-    """The name of an execution's job; another attempt is another job."""
-    key = execution.id if execution.attempt == 1 else f"-{names.short_hash([execution.id, execution.attempt])}"
-    return names.job_name(resource.metadata.name, course.step, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from levada.planners.course import NEW_INPUTS, Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import Dataset
 from levada.resources.dataset import BatchStatus, DatasetStatus
-from levada.resources.status import Execution, RunStatus
+from levada.resources.status import Execution, RunStatus, Status
 from levada.steps.io import IngestOutput, IngestWork, StepResult
 
 BATCHES_SHOWN = 1000  # as DatasetStatus bounds them
@@ -39,7 +40,22 @@ def plan(dataset: Dataset, observed: Observed, now: datetime) -> Plan:
         return executions.from_job(job, lambda result: committed(result, status, observed.bucket))
 
     course = Course("ingest", identify, [], build, advance, _describe, source=observed.source)
-    return executions.carry_out(dataset, observed, now, course)
+    planned = executions.carry_out(dataset, observed, now, course)
+    if spec.schedule is not None and spec.schedule.concurrency_policy == "Allow":
+        planned = replace(planned, status=_with_overlapping(planned.status, observed))
+    return planned
+
+
+def _with_overlapping(status: Status, observed: Observed) -> DatasetStatus:
+    """The status with the batches of older executions that ended beside the newest one, behind its batch."""
+    assert isinstance(status, DatasetStatus)
+    outputs = [result.output for job in observed.jobs.values() for result in job.results]
+    found = {output.manifest.batch for output in outputs if isinstance(output, IngestOutput)}
+    missing = sorted(found - set(status.batches))
+    if not missing:
+        return status
+    batches = [*status.batches[:1], *missing, *status.batches[1:]][:BATCHES_SHOWN]
+    return status.model_copy(update={"batches": batches, "batch_count": status.batch_count + len(missing)})
 
 
 def committed(result: StepResult, status: DatasetStatus, bucket: str) -> dict[str, Any] | None:

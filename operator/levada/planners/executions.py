@@ -9,8 +9,8 @@ from typing import Any, Literal
 from levada import names
 from levada.errors import Waiting
 from levada.planners.conditions import Verdict, clipped, conditions_of
-from levada.planners.course import Course, Outcome, Runnable, job_name
-from levada.planners.occurrences import Decided, ask, decide, until_next_tick
+from levada.planners.course import Course, Outcome, Runnable
+from levada.planners.occurrences import Decided, ask, decide, overlapping, until_next_tick
 from levada.planners.plan import Action, Decision, Job, JobState, Observed, Plan
 from levada.planners.references import ApprovalNeeded, MissingReference
 from levada.resources.base import RunPolicy, parse_duration
@@ -29,14 +29,14 @@ def carry_out(resource: Runnable, observed: Observed, now: datetime, course: Cou
     execution, waiting = decided.execution, decided.waiting
     decisions: list[Decision] = []
     jobs: tuple[Job, ...] = ()
-    keep = decided.keep
+    keep = overlapping(resource, observed, decided)
     outcome = Outcome()
     job: JobState | None = None
 
     if decided.started and execution is not None:
         decisions.append(_started(resource, execution, decided.started))
     if execution is not None and execution.state == "Running":
-        name = job_name(resource, course, execution)
+        name = execution.job
         job = observed.jobs.get(name)
         outcome = course.advance(execution, job)
         execution = _advanced(execution, outcome, job, now)

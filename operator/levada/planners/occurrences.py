@@ -16,7 +16,7 @@ from levada import names
 from levada.errors import Waiting
 from levada.planners import schedule
 from levada.planners.conditions import clipped
-from levada.planners.course import INITIAL, NEW_INPUTS, Course, Runnable, job_name
+from levada.planners.course import INITIAL, NEW_INPUTS, Course, Runnable
 from levada.planners.plan import Observed
 from levada.resources.base import RunPolicy, Schedule, Trigger
 from levada.resources.status import Execution
@@ -42,7 +42,6 @@ class Decided:
     outdated: bool = False  # the execution is of an earlier spec
     taken: bool = True  # what was asked is answered
     waiting: Waiting | None = None
-    keep: tuple[str, ...] = ()
 
 
 def ask(resource: Runnable, observed: Observed, now: datetime) -> Asked:
@@ -94,21 +93,20 @@ def decide(resource: Runnable, observed: Observed, now: datetime, course: Course
         chosen = run.inputs if isinstance(inputs, Waiting) and run is not None else inputs
         assert not isinstance(chosen, Waiting)
         id = course.identify(trigger, chosen, source)
-        attempt = 1
-        if run is not None and run.id == id:
-            if run.state == "Succeeded" and not again:
-                return Decided(run, waiting=hint)
-            attempt = run.attempt if run.state == "Cancelled" else run.attempt + 1
+        same = run is not None and run.id == id
+        if run is not None and same and run.state in ("Running", "Succeeded") and not again:
+            return Decided(run, waiting=hint)
         execution = Execution(
             id=id,
             trigger=trigger,
             state="Running",
-            attempt=attempt,
+            attempt=run.attempt + 1 if run is not None and same else 1,
+            job=_free_job_name(resource, observed, course, id, again),
             inputs=chosen,
             source=source,
             started_at=now,
         )
-        return Decided(execution, started=why, fresh=fresh, keep=_others(resource, observed, course, execution))
+        return Decided(execution, started=why, fresh=fresh)
 
     if run is None:
         return begin(asked.trigger or INITIAL, "for the first time", fresh=True)
@@ -117,9 +115,9 @@ def decide(resource: Runnable, observed: Observed, now: datetime, course: Course
     if run.state == "Running":
         if asked.trigger is not None and asked.ticked and _policy(spec) != "Forbid":
             return begin(asked.trigger, f"because of {asked.trigger}")
-        if source != run.source and job_name(resource, course, run) not in observed.jobs:
+        if source != run.source and run.job not in observed.jobs:
             return begin(run.trigger, "anew, because its source changed before it began")
-        return Decided(run, taken=asked.trigger is None, keep=_others(resource, observed, course, run))
+        return Decided(run, taken=asked.trigger is None)
     if run.state == "Cancelled":
         return begin(asked.trigger or run.trigger, "once more, after it was cancelled", again=True)
     if asked.trigger is not None:
@@ -127,7 +125,7 @@ def decide(resource: Runnable, observed: Observed, now: datetime, course: Course
     if run.state == "Failed":
         if status.observed_generation != resource.metadata.generation:
             return begin(run.trigger, "once more, because the spec changed", again=True)
-        if observed.local and job_name(resource, course, run) not in observed.jobs:
+        if observed.local and run.job not in observed.jobs:
             return begin(run.trigger, "once more, after it failed", again=True)
     gated = _schedule_of(spec) is not None or bool(_triggers_of(spec))
     if not gated and not isinstance(inputs, Waiting):
@@ -138,11 +136,23 @@ def decide(resource: Runnable, observed: Observed, now: datetime, course: Course
     return Decided(run, waiting=hint)
 
 
-def _others(resource: Runnable, observed: Observed, course: Course, run: Execution) -> tuple[str, ...]:
-    """Older jobs that the schedule's policy lets run on."""
-    if _policy(resource.spec) != "Allow":
+def _free_job_name(resource: Runnable, observed: Observed, course: Course, id: str, again: bool) -> str:
+    """A name for an execution's job. One that is there is the execution's own, unless it failed or is not to do."""
+    number, key = 1, id
+    while True:
+        name = names.job_name(resource.metadata.name, course.step, key)
+        job = observed.jobs.get(name)
+        if job is None or (job.phase != "failed" and not again):
+            return name
+        number += 1
+        key = f"-{names.short_hash([id, number])}"
+
+
+def overlapping(resource: Runnable, observed: Observed, decided: Decided) -> tuple[str, ...]:
+    """Jobs of older executions that the schedule's policy lets run on; those of an earlier spec are ended."""
+    if _policy(resource.spec) != "Allow" or decided.execution is None or (decided.started and decided.fresh):
         return ()
-    mine = job_name(resource, course, run)
+    mine = decided.execution.job
     return tuple(name for name, job in sorted(observed.jobs.items()) if job.phase == "active" and name != mine)
 
 

@@ -33,6 +33,8 @@ MODEL_URI = r"^(s3://[^/]+/.+|file:///.+)$"
 HTTP_URL = r"^https?://.+$"
 MEMORY = r"^[0-9]+(Mi|Gi)$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
+CONDITION_TYPE = r"^[A-Za-z][A-Za-z0-9]*$"
+CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 PATTERNS_IN_WORDS = {
@@ -45,6 +47,8 @@ PATTERNS_IN_WORDS = {
     HTTP_URL: "an HTTP address, such as https://example.com/data.csv",
     MEMORY: "an amount of memory, such as 512Mi or 4Gi",
     DIGEST: "a digest: sha256: and 64 hexadecimal digits",
+    CONDITION_TYPE: "a type of conditions, such as Ready",
+    CONDITION_REASON: "a reason, such as Succeeded",
     QUANTITY: "a quantity, such as 500m, 2 or 4Gi",
 }
 """What a pattern asks for, to follow the words "is not"."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from levada.resources.base import Model
+from levada.resources.base import CONDITION_REASON, CONDITION_TYPE, Model
 
 
 class ConditionType(StrEnum):
@@ -59,12 +59,17 @@ class Reason(StrEnum):
     NOT_READY = "NotReady"
 
 
+# As metav1.Condition has them, so that a newer operator can say what an older definition does not know.
+_TYPE = WithJsonSchema({"type": "string", "pattern": CONDITION_TYPE, "maxLength": 316})
+REASON_SCHEMA = WithJsonSchema({"type": "string", "pattern": CONDITION_REASON, "minLength": 1, "maxLength": 1024})
+
+
 class Condition(Model):
     """One aspect of a resource's state, as `metav1.Condition`."""
 
-    type: ConditionType = Field(description="Aspect of the state.")
+    type: Annotated[ConditionType, _TYPE] = Field(description="Aspect of the state.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: Reason = Field(description="Machine-readable cause.")
+    reason: Annotated[Reason, REASON_SCHEMA] = Field(description="Machine-readable cause.")
     message: str = Field(default="", max_length=32768, description="One sentence for a person.")
     observed_generation: int = Field(default=0, ge=0, description="Generation of the spec that this speaks of.")
     last_transition_time: datetime = Field(description="When `status` last changed.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from levada.resources.base import Duration, Model, Name, Resources, Rule, Subject, Text
-from levada.resources.conditions import Reason
+from levada.resources.conditions import REASON_SCHEMA, Reason
 from levada.resources.status import Status
 
 
@@ -204,7 +204,7 @@ class VersionStatus(Model):
     state: Literal["Pending", "Serving", "Previous", "Rejected"] = Field(description="How it stands.")
     weight: int = Field(default=0, ge=0, le=100, description="Share of requests in percent.")
     since: datetime = Field(description="Since when.")
-    reason: Reason | None = Field(default=None, description="Why it was rejected.")
+    reason: Annotated[Reason, REASON_SCHEMA] | None = Field(default=None, description="Why it was rejected.")
     message: str = Field(default="", max_length=1024, description="Why it was rejected, for a person.")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from levada.resources.base import Model, Name, list_map
-from levada.resources.conditions import Condition, Reason
+from levada.resources.conditions import REASON_SCHEMA, Condition, Reason
 
 Warning = Annotated[str, Field(max_length=1024)]
 
@@ -65,6 +65,7 @@ class Execution(Model):
     )
     state: Literal["Running", "Succeeded", "Failed", "Cancelled"] = Field(description="How it stands.")
     attempt: int = Field(default=1, ge=1, description="Grows when the same execution is asked for once more.")
+    job: Name = Field(description="Name of its Job.")
     inputs: list[InputVersion] = Field(default_factory=list, max_length=64, description="What it works on.")
     source: str | None = Field(
         default=None, max_length=256, description="What told the content of a source, where that could be seen."
@@ -72,7 +73,7 @@ class Execution(Model):
     started_at: datetime = Field(description="When it was first planned.")
     finished_at: datetime | None = Field(default=None, description="When it ended.")
     progress: Progress | None = Field(default=None, description="How far it is.")
-    reason: Reason | None = Field(default=None, description="Why it failed.")
+    reason: Annotated[Reason, REASON_SCHEMA] | None = Field(default=None, description="Why it failed.")
     message: str = Field(default="", max_length=32768, description="Why it failed, for a person.")
 
 

@@ -185,7 +185,8 @@ def test_x8_one_machine_tries_a_failed_execution_again_once_its_job_is_forgotten
     assert made.reconcile(FLIGHTS).jobs == ()
     made.jobs[FLIGHTS].clear()
     (second,) = made.reconcile(FLIGHTS).jobs
-    assert second.input.execution == first.input.execution
+    assert second == first  # so that what its indexes did need not be done again
+    assert flights(made).status.execution.attempt == 2  # type: ignore[union-attr]
 
 
 def test_k8s1_a_failed_execution_whose_job_the_cluster_removed_stays_failed() -> None:
@@ -389,6 +390,19 @@ def test_x6_the_concurrency_policy_decides_about_a_tick_while_one_runs(policy: s
     assert (old.name in made.active(FLIGHTS)) == (policy != "Replace")
 
 
+def test_x6_batches_of_overlapping_ingestions_are_all_listed() -> None:
+    made = daily(concurrencyPolicy="Allow")
+    (old,) = made.reconcile(FLIGHTS).jobs
+    made.now = at(3)
+    (new,) = made.reconcile(FLIGHTS).jobs
+    made.succeed(FLIGHTS, new.name)
+    made.reconcile(FLIGHTS)
+    made.succeed(FLIGHTS, old.name)
+    made.reconcile(FLIGHTS)
+    assert flights(made).status.batches == [new.input.execution, old.input.execution]
+    assert (flights(made).status.batch_count, batch(made)) == (2, new.input.execution)
+
+
 def test_x6_a_tick_that_was_held_back_runs_when_the_execution_has_ended() -> None:
     made = daily()
     made.reconcile(FLIGHTS)
@@ -398,6 +412,30 @@ def test_x6_a_tick_that_was_held_back_runs_when_the_execution_has_ended() -> Non
     made.now = at(5)
     made.reconcile(FLIGHTS)
     assert len(made.reconcile(FLIGHTS).jobs) == 1
+
+
+def test_x5_going_back_to_a_spec_that_failed_tries_it_again() -> None:
+    made = world()
+    (first,) = made.reconcile(FLIGHTS).jobs
+    made.fail(FLIGHTS)
+    made.reconcile(FLIGHTS)
+    made.edit(FLIGHTS, format={"type": "jsonl"})
+    made.reconcile(FLIGHTS)
+    made.edit(FLIGHTS, format={"type": "csv"})
+    (again,) = made.reconcile(FLIGHTS).jobs
+    assert again.input.execution == first.input.execution
+    assert again.name != first.name
+
+
+def test_x5_going_back_to_a_spec_whose_job_is_still_there_takes_its_result() -> None:
+    made = world()
+    first = run(made)
+    made.edit(FLIGHTS, format={"type": "jsonl"})
+    assert run(made) != first
+    made.edit(FLIGHTS, format={"type": "csv"})
+    assert made.reconcile(FLIGHTS).jobs == ()
+    assert batch(made) == first
+    assert kstatus(flights(made)) == "Current"
 
 
 def test_x6_with_a_schedule_new_content_waits_for_the_tick() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from levada.errors import Stalled
-from levada.planners import supported
+from levada.planners import refusals, supported
 from levada.planners.strategies import ALGORITHMS, EVALUATORS, OBJECTIVES, check_strategy
 from levada.resources import AnyResource
 from levada.resources.conditions import Reason
-from tests.unit.planners.worlds import candidate, dataset, feature_set, scoring_run, training_run
+from tests.unit.planners.worlds import NOW, candidate, dataset, feature_set, scoring_run, training_run
 
 SOURCES: dict[str, dict[str, str]] = {
     "http": {"url": "https://example.com/a.csv"},
@@ -75,3 +75,12 @@ def test_train2_every_task_that_is_supported_has_algorithms_evaluators_and_an_ob
 def test_train2_a_misspelt_algorithm_is_answered_with_the_nearest(name: str) -> None:
     with pytest.raises(Stalled, match="did you mean 'logisticRegression'"):
         check_strategy("algorithms", name, "classification", "spec.algorithms[0].type")
+
+
+def test_x8_what_would_be_refused_is_told_before_anything_runs() -> None:
+    fine, cyclic = dataset(), feature_set(lookups=[{"featureSet": "flights", "keys": ["id"]}])
+    broken = training_run(schedule={"cron": "x"})
+    told = refusals([fine, cyclic, broken, scoring_run()], NOW, local=True)
+    assert set(told) == {cyclic.ref, broken.ref}
+    assert told[cyclic.ref].startswith("spec.lookups: the look-ups of FeatureSets form a cycle")
+    assert told[broken.ref].startswith("spec.schedule.cron: 'x' is not a cron expression")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -273,6 +274,16 @@ def test_train1_other_transforms_train_again() -> None:
     made.settle()
     assert run(made).status.execution != before
     assert kstatus(run(made)) == "Current"
+
+
+@pytest.mark.parametrize("policy", ["Forbid", "Allow", "Replace"])
+def test_x6_a_tick_without_anything_new_leaves_the_running_training_alone(policy: str) -> None:
+    made = world(schedule={"cron": "0 3 * * *", "concurrencyPolicy": policy})
+    (job,) = made.reconcile(RUN).jobs
+    made.now += timedelta(days=1)
+    planned = made.reconcile(RUN)
+    assert planned.jobs == (job,)
+    assert planned.decisions == ()
 
 
 def test_train1_a_pinned_version_is_not_left() -> None:
