@@ -3,8 +3,8 @@ pyarrow, write the same Parquet, all with the same S3 server.
 
 The twin reads each file whole and has Arrow parse it on all cores; it checks nothing, sets no row aside, knows the
 types beforehand, profiles nothing and commits nothing. The subject is the whole step in this process (one index):
-listing, inference, copy, typed rows, profile, receipt, manifest and catalogue row. Both write the same rows in the same row
-groups. Rounds are interleaved and change who goes first.
+listing, inference, copy, typed rows, profile, receipt, manifest and catalogue row. Both write the same rows in the same
+row groups. Rounds are interleaved and change who goes first.
 
 `python -m benchmarks.bench_ingest [--rows N] [--rounds N]`
 """

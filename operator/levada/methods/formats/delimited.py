@@ -65,6 +65,8 @@ class CsvReader:
         if block is None:
             return
         originals, block = self._head(content.name, block)
+        if not originals:
+            return
         names = self._names(content.name, originals, columns)
         for column in columns:
             if column.name not in names and not inferred:

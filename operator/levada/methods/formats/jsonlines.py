@@ -170,9 +170,12 @@ class _Parser:
 
 def _load(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        row = orjson.loads(text)
     except orjson.JSONDecodeError:
         return json.loads(text)  # reads NaN and Infinity
+    if isinstance(row, dict) and any(type(cell) is float and abs(cell) >= 2**63 for cell in row.values()):
+        return json.loads(text)  # keeps whole numbers beyond 64 bits whole
+    return row
 
 
 def _objects(block: Block) -> list[tuple[int, str]]:

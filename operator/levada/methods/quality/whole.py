@@ -110,8 +110,9 @@ class WholeChecks:
     def rest(self, file: int, start: int, stop: int) -> pa.Table:
         """What is left of the rows [start, stop) of a file: `row`, and the checked columns as they are now."""
         columns = ", ".join(f'c{i} AS "{name}"' for i, name in enumerate(self._columns))
-        return self._connection.execute(
-            f"SELECT row, {columns} FROM t WHERE file = ? AND row >= ? AND row < ? ORDER BY row", [file, start, stop]
+        return self._connection.sql(
+            f"SELECT row, {columns} FROM t WHERE file = ? AND row >= ? AND row < ? ORDER BY row",
+            params=[file, start, stop],
         ).to_arrow_table()
 
     def gone(self, file: int, start: int, stop: int) -> list[Gone]:

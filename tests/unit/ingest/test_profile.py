@@ -1,0 +1,77 @@
+"""Columns in figures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from levada.methods.formats.values import arrow_schema
+from levada.steps.ingest.profile import Profiler, Sketch, column_profile, merge
+from tests.unit.ingest.reading import columns
+
+SCHEMA = columns(i="int64", f="float64", s="string", b="boolean", d="date", t="timestamp", n="string")
+
+
+def _table(rows: int, seed: int) -> pa.Table:
+    random = np.random.default_rng(seed)
+    return pa.table({
+        "i": pa.array(random.integers(-5, 6, rows), mask=random.random(rows) < 0.1),
+        "f": random.normal(1e6, 2, rows),
+        "s": [f"v{k}" for k in random.integers(0, 500, rows)],
+        "b": random.random(rows) < 0.5,
+        "d": random.integers(15000, 15010, rows).astype("datetime64[D]"),
+        "t": random.integers(0, 10**15, rows).astype("datetime64[us]"),
+        "n": pa.nulls(rows, pa.string()),
+    }).cast(arrow_schema(SCHEMA))  # fmt: skip
+
+
+def test_figures_of_parts_together_are_those_of_the_whole() -> None:
+    parts = [_table(1000, 1), _table(1, 2), _table(3000, 3)]
+    profilers = []
+    for part in parts:
+        profiler = Profiler(SCHEMA)
+        profiler.add(part)
+        profilers.append(profiler)
+    sketches = [Sketch() for _ in SCHEMA]
+    for profiler in profilers:
+        for sketch, other in zip(sketches, profiler.sketches, strict=True):
+            sketch.merge(Sketch.from_text(other.to_text()))
+    whole = pa.concat_tables(parts)
+    profiles = {}
+    for i, column in enumerate(SCHEMA):
+        moments = merge(profiler.moments[i] for profiler in profilers)
+        profiles[column.name] = column_profile(column, moments, sketches[i])
+    for name in ("i", "f", "b"):
+        numbers = [float(value) for value in whole[name].to_pylist() if value is not None]
+        assert profiles[name].mean == pytest.approx(statistics.fmean(numbers), rel=1e-12)
+        assert profiles[name].std == pytest.approx(statistics.stdev(numbers), rel=1e-9)
+        assert (profiles[name].min, profiles[name].max) == (min(numbers), max(numbers))
+    assert profiles["i"].nulls == whole["i"].null_count
+    for name in ("i", "s", "b", "d"):
+        assert profiles[name].distinct == pytest.approx(len(set(whole[name].drop_null().to_pylist())), rel=0.03)
+    for name in ("f", "t"):
+        assert profiles[name].distinct == pytest.approx(4001, rel=0.05)
+    dates = whole["d"].to_pylist()
+    assert (profiles["d"].min, profiles["d"].max) == (min(dates).isoformat(), max(dates).isoformat())
+    assert profiles["n"].model_dump(include={"nulls", "distinct", "min", "mean"}) == {
+        "nulls": 4001, "distinct": 0, "min": None, "mean": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 100, 5_000, 20_000, 400_000])
+def test_many_different_values_are_estimated(count: int) -> None:
+    for values in (pa.array(np.arange(count) * 7919), pa.array([f"id-{i}" for i in range(count)])):
+        sketch = Sketch()
+        sketch.add(values)
+        assert sketch.estimate() == pytest.approx(count, rel=0.06)
+
+
+def test_numbers_that_are_not_finite_count_as_values_only() -> None:
+    profiler = Profiler(columns(f="float64"))
+    profiler.add(pa.table({"f": [1.0, math.nan, math.inf, 3.0]}))
+    profile = column_profile(columns(f="float64")[0], profiler.moments[0], profiler.sketches[0])
+    assert (profile.mean, profile.min, profile.max, profile.nulls, profile.distinct) == (2.0, 1.0, 3.0, 0, 4)
