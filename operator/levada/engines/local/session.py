@@ -42,7 +42,7 @@ async def _run(
     serve: bool,
     settled: Settled | None,
 ) -> dict[Ref, AnyResource]:
-    stores = Stores(servers)
+    stores = Stores(servers, home.root)
     engine = LocalEngine(home, stores, serve=serve)
     engine.apply(resources)
     task = asyncio.current_task()
@@ -56,6 +56,7 @@ async def _run(
 
     showing = asyncio.create_task(_show(engine, display))
     try:
+        await stores.finish_interrupted()
         await engine.run(when_settled)
     finally:
         showing.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import structlog
 
@@ -22,8 +23,10 @@ RELAY_EVERY = 0.2  # seconds
 class Stores:
     """Servers, adapters and the outbox relay of one home. Enter `servers` before, close this first afterwards."""
 
-    def __init__(self, servers: LocalServers) -> None:
+    def __init__(self, servers: LocalServers, root: Path) -> None:
         self._servers = servers
+        # There from before anything can come into the outbox until it is known to be empty.
+        self._unpublished = root / "unpublished"
         self._starting = asyncio.Lock()
         self._environment: dict[str, str] = {}
         self._objects: Objects | None = None
@@ -43,11 +46,18 @@ class Stores:
         assert self._catalogue is not None
         return self._catalogue
 
+    async def finish_interrupted(self) -> None:
+        """Publish what an engine that was killed left in the outbox."""
+        if self._unpublished.exists():
+            await self._started()
+
     async def close(self) -> None:
         """Publish what is left in the outbox and close the adapters."""
         self._ending.set()
         if self._relay is not None:
             await self._relay
+            if self._catalogue is not None and not self._catalogue.pending_events(1):
+                self._unpublished.unlink()
         if self._catalogue is not None:
             self._catalogue.close()
 
@@ -55,6 +65,7 @@ class Stores:
         async with self._starting:
             if self._relay is not None:
                 return
+            self._unpublished.touch()
             endpoints = await asyncio.to_thread(self._servers.start_all)
             self._environment = endpoints.environment()
             settings = from_environment(self._environment)
