@@ -27,6 +27,7 @@ class EventType(StrEnum):
     FEATURES_GENERATED = "features-generated"
     SPLIT_CREATED = "split-created"
     MODEL_TRAINED = "model-trained"
+    MODEL_REGISTERED = "model-registered"
     MODEL_EVALUATED = "model-evaluated"
     SCORES_READY = "scores-ready"
     # decisions (planners/plan.py: Action)
@@ -87,6 +88,13 @@ class ModelTrained(Stored):
     execution: str = Field(description="Execution that trained it.")
     feature_set_version: str = Field(description="Version that it was trained on.")
     split: str = Field(description="Split that it was trained on.")
+
+
+class ModelRegistered(Stored):
+    """A model that was trained elsewhere was copied and made to take columns."""
+
+    candidate: str = Field(description="Name of the ModelCandidate.")
+    source: str = Field(description="URI that it was copied from.")
 
 
 class ModelEvaluated(Stored):
@@ -193,6 +201,7 @@ CATALOGUE: dict[EventType, tuple[tuple[Kind, ...], type[Model]]] = {
     EventType.FEATURES_GENERATED: ((Kind.FEATURE_SET,), FeaturesGenerated),
     EventType.SPLIT_CREATED: ((Kind.TRAINING_RUN,), SplitCreated),
     EventType.MODEL_TRAINED: ((Kind.TRAINING_RUN,), ModelTrained),
+    EventType.MODEL_REGISTERED: ((Kind.MODEL_CANDIDATE,), ModelRegistered),
     EventType.MODEL_EVALUATED: ((Kind.MODEL_CANDIDATE,), ModelEvaluated),
     EventType.SCORES_READY: ((Kind.SCORING_RUN,), ScoresReady),
     EventType.EXECUTION_STARTED: (_RUNS, ExecutionStarted),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+MODEL_STAGE = "model/"  # before the names of what a fitted model computes, after features in the same graph
 Tensors = dict[str, npt.NDArray[Any]]
 CHUNK_ROWS = 16_384  # what one run computes stays near the processor
 

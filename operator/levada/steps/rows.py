@@ -55,6 +55,23 @@ class ParquetRows:
                 yield from _slices(pq.ParquetFile(stream), columns, start - starts[number], stop - starts[number], size)
             number += 1
 
+    def selected(
+        self, columns: Sequence[str], numbers: npt.NDArray[np.int64], size: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of some ascending numbers, in batches of at most `size`."""
+        if not len(numbers):
+            return
+        first = int(numbers[0])
+        if len(numbers) == numbers[-1] + 1 - first:
+            yield from self.batches(columns, first, first + len(numbers), size)
+            return
+        position = first
+        for batch in self.batches(columns, first, int(numbers[-1]) + 1, size):
+            low, high = np.searchsorted(numbers, [position, position + batch.num_rows])
+            if low < high:
+                yield batch.take(pa.array(numbers[low:high] - position))
+            position += batch.num_rows
+
     def _rows(self) -> list[int]:
         return [file.rows or 0 for file in self.files]
 

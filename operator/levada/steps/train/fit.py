@@ -16,7 +16,7 @@ from levada import names
 from levada.artifacts import ModelManifest, Output, StoredFile
 from levada.errors import Stalled
 from levada.features.graph import Stage, merge
-from levada.features.model import OnnxModel
+from levada.features.model import MODEL_STAGE, OnnxModel
 from levada.methods.algorithms import ALGORITHMS, Algorithm, FittedModel, Predictions, Training
 from levada.methods.splitters import Parts
 from levada.resources.conditions import Reason
@@ -52,7 +52,7 @@ def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> M
     with _phase(context, "convert"):
         outputs = _outputs(fitted, matrix)
         model = merge(
-            [*matrix.stages, Stage(fitted.graph(), "model/", outputs={o.kind: o.name for o in outputs})],
+            [*matrix.stages, Stage(fitted.graph(), MODEL_STAGE, outputs={o.kind: o.name for o in outputs})],
             outputs=[output.name for output in outputs],
         ).SerializeToString(deterministic=True)
     with _phase(context, "verify"), threadpool_limits(threads):

@@ -1,0 +1,162 @@
+"""The model that is evaluated: one of Levada's own, or one trained elsewhere that is taken in (EVAL-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import onnx.checker
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+from pydantic import ValidationError
+
+from levada import names
+from levada.artifacts import ModelManifest, StoredFile
+from levada.errors import Stalled
+from levada.events import Event, EventType
+from levada.features.model import OnnxModel
+from levada.methods.sources.base import Access
+from levada.methods.sources.objects import open_object_source
+from levada.names import Kind
+from levada.resources.conditions import Reason
+from levada.resources.dataset import ObjectSource, Source
+from levada.settings import Settings
+from levada.steps.context import StepContext
+from levada.steps.evaluate.external import adapt
+from levada.steps.io import EvaluateWork
+from levada.stores.ports import ObjectNotFound
+
+MODEL = "model.onnx"
+
+
+def load(context: StepContext, work: EvaluateWork) -> tuple[ModelManifest, bytes]:
+    """Manifest and ONNX file of the candidate, as they lie below its prefix. Raises Stalled if there is no such model,
+    or it is not what it should be."""
+    prefix = names.model_prefix(context.input.owner.namespace, work.candidate)
+    try:
+        manifest = ModelManifest.from_bytes(context.objects.get(prefix + names.MANIFEST))
+    except ObjectNotFound:
+        manifest = _take_in(context, work, prefix)
+    data = context.objects.get(prefix + manifest.onnx.key)
+    if names.digest(data) != manifest.onnx.digest:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{context.objects.uri(prefix + manifest.onnx.key)} has not the digest that its manifest names: it was "
+            "changed or cut off, so train anew or register it anew",
+        )
+    expected = manifest.params.get("sourceDigest", manifest.onnx.digest)
+    if work.digest is not None and work.digest != expected:
+        raise Stalled(Reason.INVALID_DATA, f"spec.model.digest is {work.digest}, but the model's file has {expected}")
+    if manifest.task != work.task:
+        raise Stalled(
+            Reason.INVALID_SPEC,
+            f"spec.task is {work.task}, but the model '{manifest.candidate}' was made for {manifest.task}",
+        )
+    return manifest, data
+
+
+def _take_in(context: StepContext, work: EvaluateWork, prefix: str) -> ModelManifest:
+    """Copy a model from where it lies, made to take columns; its manifest is written last. Raises Stalled."""
+    data = _read(context, work.model_uri)
+    source_digest = names.digest(data)
+    if work.digest is not None and work.digest != source_digest:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"spec.model.digest is {work.digest}, but {work.model_uri} has {source_digest}: name the file's own digest",
+        )
+    manifest, model = _own(context, work, data) or _adapted(context, work, data)
+    context.objects.put_if_absent(prefix + MODEL, model)
+    written, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
+    manifest = ModelManifest.from_bytes(written)
+    owner, digest = context.input.owner, names.digest(written)
+    event = Event(
+        id=names.event_id(EventType.MODEL_REGISTERED, owner.uid, work.candidate),
+        type=EventType.MODEL_REGISTERED,
+        kind=Kind.MODEL_CANDIDATE,
+        namespace=owner.namespace,
+        name=owner.name,
+        time=manifest.created_at,
+        data={
+            "candidate": work.candidate,
+            "source": work.model_uri,
+            "uri": context.objects.uri(prefix),
+            "digest": digest,
+        },
+    )
+    context.catalogue.commit_candidate(manifest, context.objects.uri(prefix), digest, event)
+    return manifest
+
+
+def _adapted(context: StepContext, work: EvaluateWork, data: bytes) -> tuple[ModelManifest, bytes]:
+    """Manifest and file of a model that knows nothing of Levada."""
+    adapted = adapt(_parse(data, work.model_uri), work.task)
+    model = adapted.model.SerializeToString(deterministic=True)
+    _open(model, work.model_uri)
+    manifest = ModelManifest(
+        candidate=work.candidate,
+        namespace=context.input.owner.namespace,
+        task=work.task,
+        algorithm="external",
+        type="external",
+        params={"source": work.model_uri, "sourceDigest": names.digest(data)},
+        onnx=StoredFile(key=MODEL, bytes=len(model), digest=names.digest(model)),
+        request=adapted.inputs,
+        inputs=adapted.inputs,
+        outputs=adapted.outputs,
+        classes=adapted.classes,
+        created_at=context.now(),
+    )
+    return manifest, model
+
+
+def _own(context: StepContext, work: EvaluateWork, data: bytes) -> tuple[ModelManifest, bytes] | None:
+    """Manifest and file of a model that Levada made and that lies elsewhere, its manifest beside it; else None."""
+    if work.model_uri.endswith(".onnx"):
+        return None
+    try:
+        found = ModelManifest.from_bytes(_read(context, work.model_uri, names.MANIFEST))
+    except Stalled as stalled:
+        if stalled.reason is Reason.SOURCE_NOT_FOUND:
+            return None
+        raise
+    except ValidationError as error:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{work.model_uri.rstrip('/')}/{names.MANIFEST} is not the manifest of a model "
+            f"({error.error_count()} errors): take it away, or name the .onnx file itself",
+        ) from error
+    update = {"candidate": work.candidate, "namespace": context.input.owner.namespace}
+    return found.model_copy(update=update), data
+
+
+def _read(context: StepContext, uri: str, name: str = MODEL) -> bytes:
+    """The bytes of a file of a model: of its .onnx file, or of a file in its folder."""
+    file = uri if uri.endswith(".onnx") else f"{uri.rstrip('/')}/{name}"
+    try:
+        return context.objects.get(context.objects.key(file))
+    except ValueError:
+        pass  # of another bucket, or a local file
+    except ObjectNotFound as error:
+        raise Stalled(Reason.SOURCE_NOT_FOUND, f"spec.model.uri: {error}; put the model there") from error
+    source = Source(type="object", object=ObjectSource(uri=file))
+    found = open_object_source(source, Access(Settings(), context.allow_file_sources))
+    return b"".join(found.read(found.list()[0]))
+
+
+def _parse(data: bytes, uri: str) -> onnx.ModelProto:
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's errors share no base
+        raise Stalled(Reason.INVALID_DATA, f"{uri} is not a valid ONNX model: {_first_line(error)}") from error
+    return model
+
+
+def _open(data: bytes, uri: str) -> OnnxModel:
+    try:
+        return OnnxModel(data)
+    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+        raise Stalled(Reason.NOT_SUPPORTED, f"{uri} cannot be run by onnxruntime: {_first_line(error)}") from error
+
+
+def _first_line(error: Any) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
