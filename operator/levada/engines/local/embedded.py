@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -255,6 +256,7 @@ class SeaweedFS(Server):
 
     NAME = "the object store"
     BUCKET = "levada"
+    _PROBE = ".ready"
     _PARTS = ("master", "volume", "filer", "s3")
 
     def __init__(self, folder: Path, access_key: str, secret_key: str) -> None:
@@ -325,6 +327,8 @@ class SeaweedFS(Server):
         try:
             if not client.bucket_exists(self.BUCKET):
                 client.make_bucket(self.BUCKET)
+            # It answers before it knows where its data lies; a write shows that it does.
+            client.put_object(self.BUCKET, self._PROBE, io.BytesIO(b"ready"), 5)
         except (MinioException, urllib3.exceptions.HTTPError):
             return False
         return True
