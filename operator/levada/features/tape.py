@@ -109,7 +109,7 @@ class Tape:
         if fold is not None and all(node.scalar is not None for node in inputs):
             return self.constant(dtype, (fold(*(node.values[0] for node in inputs)),), (1, 1))
         ordered = tuple(sorted(attributes.items()))
-        key = (op, domain, dtype, tuple(node.serial for node in inputs), repr(ordered))  # repr: NaN is not itself
+        key = (op, domain, dtype, tuple(node.serial for node in inputs), ordered)
         node, new = self._node(key, op, dtype)
         if new:
             node.inputs, node.domain, node.attributes = inputs, domain, ordered

@@ -302,6 +302,7 @@ b::varchar
 try((i * 0.1)::int)
 (i * 0.25)::bigint
 try(x::decimal(10, 2))
+try(x::decimal(18, 0))
 try(i::decimal(5, 1))
 (i * 0.01)::decimal(30, 1)
 (i * 0.1)::double

@@ -60,7 +60,7 @@ DOUBLES: list[float | None] = [
     1000.0,
     2.0**52 + 1,
 ]
-DOUBLES += [0.49999999999999994, 1e300, -1e300, 5e-324, float("inf"), float("-inf"), None]
+DOUBLES += [0.49999999999999994, 1e300, -1e308, 0.125, 5e-324, float("inf"), float("-inf"), None]
 STRINGS = ["a", "b", "abc", "", "%", "a_c", "aXc", "Été", "x\ny", "NULL", "ABC", " a", "a%", "a.c", "[a]", "日本", None]
 TIMES = [
     *map(datetime.fromisoformat, ("1970-01-01", "1969-12-31 23:59:59.999999", "2024-02-29 13:14:15.123456")),
