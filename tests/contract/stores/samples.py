@@ -18,6 +18,7 @@ from levada.artifacts import (
 )
 from levada.events import Event, EventType
 from levada.names import Kind
+from levada.resources import Ref
 from levada.resources.status import InputVersion
 from levada.stores.ports import Catalogue
 
@@ -205,28 +206,38 @@ _DATA: dict[EventType, tuple[Kind, dict[str, Any]]] = {
 }
 
 
-def event(type: EventType = EventType.STALLED, number: int = 0) -> Event:
-    """An event with data as documented; the same type and number give the same id."""
+def event(
+    type: EventType = EventType.STALLED, number: int = 0, name: str = "flights", namespace: str = "default"
+) -> Event:
+    """An event with data as documented; the same arguments give the same id."""
     kind, data = _DATA[type]
     return Event(
-        id=names.event_id(type.value, str(number)),
+        id=names.event_id(type.value, str(number), name, namespace),
         type=type,
         kind=kind,
-        namespace="default",
-        name="flights",
+        namespace=namespace,
+        name=name,
         time=NOW,
         data=data,
     )
 
 
-def commit_history(catalogue: Catalogue) -> None:
-    """flights and planes → late (looks up planes) → split → candidate → evaluation."""
-    catalogue.commit_batch(batch(), URI, DIGEST, event(EventType.RAW_DATA_EXTRACTED, 1))
-    catalogue.commit_batch(batch("batch-2", "planes", files=1), URI, DIGEST, event(EventType.RAW_DATA_EXTRACTED, 2))
+def commit_history(catalogue: Catalogue, namespace: str = "default") -> None:
+    """flights and planes → late (looks up planes) → split → candidate → evaluation; events are of the namespace."""
+
+    def announced(type: EventType, number: int = 0) -> Event:
+        return event(type, number, namespace=namespace)
+
+    catalogue.commit_batch(batch(), URI, DIGEST, announced(EventType.RAW_DATA_EXTRACTED, 1))
+    catalogue.commit_batch(batch("batch-2", "planes", files=1), URI, DIGEST, announced(EventType.RAW_DATA_EXTRACTED, 2))
     planes = features("features-2", "planes", (("planes", "batch-2"),))
-    catalogue.commit_features(planes, URI, DIGEST, event(EventType.FEATURES_GENERATED, 1))
+    catalogue.commit_features(planes, URI, DIGEST, announced(EventType.FEATURES_GENERATED, 1))
     late = features(lookups=(("planes", "features-2"),))
-    catalogue.commit_features(late, URI, DIGEST, event(EventType.FEATURES_GENERATED, 2))
-    catalogue.commit_split(split(), URI, DIGEST, event(EventType.SPLIT_CREATED))
-    catalogue.commit_candidate(candidate(), URI, DIGEST, event(EventType.MODEL_TRAINED))
-    catalogue.commit_evaluation(evaluation(), URI, DIGEST, event(EventType.MODEL_EVALUATED))
+    catalogue.commit_features(late, URI, DIGEST, announced(EventType.FEATURES_GENERATED, 2))
+    catalogue.commit_split(split(), URI, DIGEST, announced(EventType.SPLIT_CREATED))
+    catalogue.commit_candidate(candidate(), URI, DIGEST, announced(EventType.MODEL_TRAINED))
+    catalogue.commit_evaluation(evaluation(), URI, DIGEST, announced(EventType.MODEL_EVALUATED))
+
+
+def ref(kind: Kind, name: str) -> Ref:
+    return Ref(kind, "default", name)

@@ -115,7 +115,9 @@ class Connection:
         text = str(error).strip() or type(error).__name__
         if "authorization" in text.lower() or "permissions violation" in text.lower():
             return StoreRefused(f"{self.place} refuses this user: {text}")
-        if isinstance(error, NoStreamResponseError | ServiceUnavailableError):
+        if isinstance(error, NoStreamResponseError):
+            return StoreUnavailable(f"{self.place} answers, but has no stream for this")
+        if isinstance(error, ServiceUnavailableError):
             return StoreUnavailable(f"{self.place} answers, but its JetStream does not")
         if isinstance(error, APIError):
             return StoreUnavailable(f"{self.place} refuses: {error.description or text}")
