@@ -19,7 +19,9 @@ _PR_SET_PDEATHSIG = 1
 # Loaded here and not in the child: between fork and exec nothing may allocate or import.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if _LINUX else None
 # Libraries that the forker loads must not start threads before it forks.
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
+    "OMP_WAIT_POLICY": "PASSIVE"  # threads of one step that wait do not take the core from another step
+}
 
 
 class Child(Protocol):

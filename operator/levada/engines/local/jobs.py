@@ -204,7 +204,8 @@ class Jobs:
                 "LEVADA_TERMINATION_LOG": str(folder / "termination.json"),
                 "LEVADA_SCRATCH": str(scratch),
                 "LEVADA_ALLOW_FILE_SOURCES": "1",
-                "LEVADA_CPUS": str(max(1, self._cores // min(job.parallelism, job.completions))),
+                # Not a share: the indexes of a job seldom end together, and the last should have all cores.
+                "LEVADA_CPUS": str(self._cores),
             }
         )
         step, input_file = job.input.work.step, self._folder / key / "input.json"
