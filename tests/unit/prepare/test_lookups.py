@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -38,7 +38,7 @@ class Case:
     rows: pa.Table
 
 
-def table(columns: dict[str, tuple[ColumnType, Sequence[Any]]]) -> pa.Table:
+def table(columns: Mapping[str, tuple[ColumnType, Sequence[Any]]]) -> pa.Table:
     return pa.table({name: pa.array(values, ARROW_TYPES[type]) for name, (type, values) in columns.items()})
 
 

@@ -41,7 +41,7 @@ from levada.steps.prepare import engine, schema
 from levada.steps.prepare.inputs import Input, Version, stage
 from levada.steps.prepare.online import replicate
 from levada.steps.prepare.order import depends_on_order
-from levada.steps.prepare.rows import Counts, Derivation, write_rows
+from levada.steps.prepare.rows import Counts, Derivation, Parts, write_rows
 from levada.stores.ports import ObjectNotFound
 
 DERIVED = "derive.onnx"
@@ -141,14 +141,12 @@ def _prepare(context: StepContext, work: PrepareWork, prefix: str) -> FeatureMan
                 first_rows.set()
                 context.progress("write", rows, total)
 
+            derivation = Derivation(columns, model)
             files = write_rows(
-                context.objects,
-                prefix,
+                Parts(context.objects, prefix, context.scratch, derivation.schema, spec.partitions, total),
                 engine.stream(connection, ordered),
-                Derivation(columns, model),
+                derivation,
                 counts,
-                partitions=spec.partitions,
-                total=total,
                 workers=cores(),
                 progress=progress,
             )
@@ -229,9 +227,9 @@ def _refuse_repeated_keys(connection: duckdb.DuckDBPyConnection, lookups: Sequen
         with engine.explained():
             found = connection.execute(
                 f"SELECT *, count(*) OVER () FROM ({repeated_keys_sql(spec, relation)}) LIMIT 1"
-            ).fetchone()
-        if found is not None:
-            *key, times, count = found
+            ).fetchall()
+        if found:
+            *key, times, count = found[0]
             shown = ", ".join(f"{name} = {value!r}" for name, value in zip(spec.keys, key, strict=True))
             raise Stalled(
                 Reason.INVALID_DATA,
@@ -252,9 +250,8 @@ def _ordered(sql: str, work: PrepareWork, columns: Sequence[str]) -> str:
 def _kept(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[str, int]:
     """A SELECT of the same rows from a table of the engine, and how many there are."""
     connection.execute(f"CREATE TEMP TABLE kept AS {sql}")
-    found = connection.execute("SELECT count(*) FROM kept").fetchone()
-    assert found is not None
-    return "SELECT * FROM kept", found[0]
+    [(count,)] = connection.execute("SELECT count(*) FROM kept").fetchall()
+    return "SELECT * FROM kept", count
 
 
 def _used(work: PrepareWork) -> list[InputVersion]:

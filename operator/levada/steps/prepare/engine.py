@@ -36,14 +36,29 @@ DUCKDB_TYPES = {
     ColumnType.TIMESTAMP: "TIMESTAMP",
     ColumnType.DATE: "DATE",
 }
+# DuckDB's kinds of errors that only the user can put right.
+OUT_OF_MEMORY = "Out of Memory"
+REASONS = {
+    OUT_OF_MEMORY: Reason.STEP_FAILED,
+    **dict.fromkeys(("Conversion", "Mismatch Type", "Out of Range"), Reason.INVALID_DATA),
+    **dict.fromkeys(
+        ("Binder", "Catalog", "Invalid Input", "Invalid Type", "Not implemented", "Parser", "Permission", "Syntax"),
+        Reason.INVALID_QUERY,
+    ),
+}
+THREAD_MEMORY = 128 * 2**20  # what DuckDB wants for each thread, so that everything can spill
 
 
 @contextmanager
 def opened(scratch: Path, threads: int, memory: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An engine with so many threads, and so many bytes of memory (most of the machine's if None)."""
+    """An engine with at most so many threads, and so many bytes of memory (most of the machine's if None)."""
+    if memory is not None:
+        threads = max(1, min(threads, memory // THREAD_MEMORY))
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
         "temp_directory": str(scratch / "spill"),
+        # Rows are sorted at the end, and whatever needs their order before has one thread: this only takes memory.
+        "preserve_insertion_order": False,
         "python_enable_replacements": False,  # a table's name must not find a variable of this program
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -123,18 +138,20 @@ def explained(lines_before: int | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
-        raise Stalled(
-            Reason.STEP_FAILED,
-            f"{FIELD}: it needs more memory than it may use, even with what can be put on disk; raise "
-            f"spec.engine.memory ({_sentence(error)})",
-        ) from error
-    except duckdb.DataError as error:
-        raise Stalled(Reason.INVALID_DATA, f"{FIELD}: {_sentence(error)}") from error
-    except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
-        found = re.search(r"^LINE (\d+):", str(error), re.MULTILINE) if lines_before is not None else None
+    except (duckdb.Error, OSError) as error:  # a stream of batches gives DuckDB's errors as OSError
+        text = str(error)
+        kind = text.partition(" Error: ")[0]
+        if kind not in REASONS:
+            raise
+        found = re.search(r"^LINE (\d+):", text, re.MULTILINE) if lines_before is not None else None
         line = f", line {int(found[1]) - (lines_before or 0)}" if found else ""
-        raise Stalled(Reason.INVALID_QUERY, f"{FIELD}{line}: {_sentence(error)}") from error
+        sentence = _sentence(text)
+        if kind == OUT_OF_MEMORY:
+            sentence = (
+                "it needs more memory than it may use, even with what can be put on disk; raise spec.engine.memory "
+                f"({sentence})"
+            )
+        raise Stalled(REASONS[kind], f"{FIELD}{line}: {sentence}") from error
 
 
 @contextmanager
@@ -161,10 +178,9 @@ def stream(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Recor
         yield from connection.sql(sql).to_arrow_reader(BATCH_ROWS)
 
 
-def _sentence(error: duckdb.Error) -> str:
-    """What DuckDB says, in one line, without its class and the excerpt of the text."""
-    text = str(error).split("\n\nLINE ")[0]
-    text = re.sub(r"^[A-Z][A-Za-z -]* Error: ", "", text)
+def _sentence(text: str) -> str:
+    """What DuckDB says, in one line, without its kind, the excerpt of the query, and advice that nobody can follow."""
+    text = re.split(r"\n\n(?:LINE|Possible solutions)", text.partition(" Error: ")[2])[0]
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from levada.artifacts import FeatureColumn, StoredFile
 from levada.errors import Stalled
@@ -17,8 +20,8 @@ from levada.features.model import OnnxModel
 from levada.features.tensors import ARROW_TYPES, from_tensor, to_tensor
 from levada.features.types import ColumnType
 from levada.resources.conditions import Reason
-from levada.steps.ingest.output import ParquetFile
 from levada.steps.ingest.pipeline import Stage, prefetch
+from levada.steps.prepare.engine import BATCH_ROWS
 from levada.stores.ports import Objects
 
 T = TypeVar("T")
@@ -54,36 +57,51 @@ class Derivation:
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
+@dataclass
 class Parts:
     """Writes rows into so many files of equal size, one after the other, as they come.
 
-    `total` is how many rows will come; without it there is one file. Leaving the block closes the last file, or gives
-    it up after an error.
+    `total` is how many rows will come; without it there is one file. A file is written to the scratch space, and put
+    into the object store when it is whole.
     """
 
-    def __init__(self, objects: Objects, prefix: str, schema: pa.Schema, count: int, total: int | None) -> None:
-        self._objects, self._prefix, self._schema = objects, prefix, schema
-        self._ends = [None] if total is None else [total * (i + 1) // count for i in range(count)]
-        self._rows = 0
+    objects: Objects
+    prefix: str
+    scratch: Path
+    schema: pa.Schema
+    count: int
+    total: int | None
 
     def write(self, tables: Iterator[pa.Table]) -> list[StoredFile]:
         """The files of all rows."""
         files: list[StoredFile] = []
-        rest = next(tables, None)
-        for end in self._ends:
-            if end == self._rows:
+        rows, rest = 0, next(tables, None)
+        for end in self._ends():
+            if rest is None or end == rows:
                 continue  # fewer rows than files
-            with ParquetFile(self._objects, self._prefix, f"rows/part-{len(files):05}.parquet", self._schema) as file:
-                while rest is not None and (end is None or self._rows < end):
-                    taken = rest if end is None else rest.slice(0, end - self._rows)
-                    file.write(taken)
-                    self._rows += taken.num_rows
+            first, path = rows, self.scratch / "part.parquet"
+            with pq.ParquetWriter(path, self.schema, compression="zstd") as writer:
+                while rest is not None and (end is None or rows < end):
+                    taken = rest if end is None else rest.slice(0, end - rows)
+                    writer.write_table(taken, row_group_size=BATCH_ROWS)
+                    rows += taken.num_rows
                     rest = rest.slice(taken.num_rows)
                     if rest.num_rows == 0:
                         rest = next(tables, None)
-            if file.stored is not None:
-                files.append(file.stored)
+            files.append(self._stored(path, f"rows/part-{len(files):05}.parquet", rows - first))
         return files
+
+    def _ends(self) -> list[int | None]:
+        """After how many rows each file ends; None: after all of them."""
+        return [None] if self.total is None else [self.total * (i + 1) // self.count for i in range(self.count)]
+
+    def _stored(self, path: Path, key: str, rows: int) -> StoredFile:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.objects.put_file(self.prefix + key, path)
+        size = path.stat().st_size
+        path.unlink()
+        return StoredFile(key=key, bytes=size, digest=f"sha256:{digest}", rows=rows)
 
 
 @dataclass
@@ -108,19 +126,15 @@ class Counts:
 
 
 def write_rows(
-    objects: Objects,
-    prefix: str,
+    parts: Parts,
     batches: Iterator[pa.RecordBatch],
     derivation: Derivation,
     counts: Counts,
     *,
-    partitions: int,
-    total: int | None,
     workers: int,
     progress: Callable[[int], None],
 ) -> list[StoredFile]:
     """Derive and write all rows, counting them; reading, deriving and writing go on beside one another."""
-    parts = Parts(objects, prefix, derivation.schema, partitions, total)
     with ThreadPoolExecutor(workers, "derive") as pool, Stage(parts.write, depth=2) as written:
         for table in _in_order(pool, derivation, prefetch(batches, depth=2), workers + 1):
             if table.num_rows == 0:
@@ -143,11 +157,10 @@ def _in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterator[
 
 
 def _repeated(keys: pa.Table) -> int:
-    """How many rows equal the one before; nulls equal each other."""
+    """How many rows equal the one before; nulls equal nothing."""
     same = None
     for column in keys.columns:
         column = column.combine_chunks()
-        before, after = column.slice(0, len(column) - 1), column.slice(1)
-        equal = pc.or_(pc.fill_null(pc.equal(before, after), False), pc.and_(before.is_null(), after.is_null()))
-        same = equal if same is None else pc.and_(same, equal)
+        equal = pc.equal(column.slice(0, len(column) - 1), column.slice(1))
+        same = equal if same is None else pc.and_kleene(same, equal)
     return int(pc.sum(same).as_py() or 0)
