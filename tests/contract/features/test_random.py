@@ -343,6 +343,32 @@ def test_prep7_random_expression_of_strings(connection: duckdb.DuckDBPyConnectio
     compare(connection, case)
 
 
+TEXT = st.text(
+    st.sampled_from("ab.*\\[](){}^$|?+-/#& \n\t%_'é日") | st.characters(codec="utf-8", exclude_characters="\0"),
+    max_size=4,
+)
+
+
+@FIXED
+@given(pattern=TEXT, texts=st.lists(TEXT, min_size=1, max_size=8), around=st.tuples(TEXT, TEXT))
+def test_prep7_any_text_can_be_matched_with(
+    connection: duckdb.DuckDBPyConnection, pattern: str, texts: list[str], around: tuple[str, str]
+) -> None:
+    quoted = "'" + pattern.replace("'", "''") + "'"
+    rows = twin.table({"s": [*texts, pattern, pattern.join(around), around[0] + pattern, None]})
+    for template in (
+        "s LIKE {}",
+        "s NOT LIKE {}",
+        "starts_with(s, {})",
+        "ends_with(s, {})",
+        "contains(s, {})",
+        "s = {}",
+    ):
+        expression = template.format(quoted)
+        ours = twin.by_onnx(expression, rows, check(expression, twin.COLUMNS))
+        assert twin.differences(ours, twin.by_duckdb(connection, expression, rows)) == [], expression
+
+
 @pytest.fixture(scope="module")
 def lenient() -> duckdb.DuckDBPyConnection:
     """A DuckDB that makes null of each division by zero, rather than an error of the row."""
