@@ -10,12 +10,12 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext, api
-from nats.js.errors import NoStreamResponseError, NotFoundError
+from nats.js.errors import NoStreamResponseError
 
 from levada.events import Event
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
-from levada.stores.nats.connection import Connection, connection_of
+from levada.stores.nats.connection import Connection, connection_of, ensure_stream
 from levada.stores.nats.publish import publish_all
 
 log = structlog.get_logger()
@@ -87,17 +87,14 @@ class NatsBus:
     async def _stream(self) -> JetStreamContext:
         jetstream = await self._connection.jetstream()
         if not self._has_stream:
-            try:
-                await jetstream.stream_info(STREAM)
-            except NotFoundError:
-                config = api.StreamConfig(
-                    name=STREAM,
-                    description="Everything that Levada announces",
-                    subjects=[SUBJECTS],
-                    max_age=_KEPT_SECONDS,
-                    duplicate_window=_DEDUPLICATED_SECONDS,
-                )
-                await jetstream.add_stream(config)
+            config = api.StreamConfig(
+                name=STREAM,
+                description="Everything that Levada announces",
+                subjects=[SUBJECTS],
+                max_age=_KEPT_SECONDS,
+                duplicate_window=_DEDUPLICATED_SECONDS,
+            )
+            await ensure_stream(jetstream, config)
             self._has_stream = True
         return jetstream
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error
-from nats.js import JetStreamContext
-from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from levada.errors import StoreUnavailable
 from levada.settings import Settings
@@ -18,6 +18,7 @@ from levada.stores.ports import StoreRefused
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 10
+_NAME_IN_USE = 10058  # JetStream's error code
 
 
 class Connection:
@@ -122,6 +123,19 @@ class Connection:
         if isinstance(error, APIError):
             return StoreUnavailable(f"{self.place} refuses: {error.description or text}")
         return StoreUnavailable(f"{self.place} does not answer: {text}")
+
+
+async def ensure_stream(jetstream: JetStreamContext, config: api.StreamConfig) -> api.StreamConfig:
+    """How a stream is set up; it is made as `config` says if it is not there."""
+    assert config.name is not None
+    with suppress(NotFoundError):
+        return (await jetstream.stream_info(config.name)).config
+    try:
+        return (await jetstream.add_stream(config)).config
+    except APIError as error:
+        if error.err_code != _NAME_IN_USE:
+            raise
+        return (await jetstream.stream_info(config.name)).config  # another made it just now, otherwise
 
 
 def connection_of(settings: Settings) -> Connection:

@@ -8,16 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 import stamina
-from nats.js import JetStreamContext, api
+from nats.js import api
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError
-from nats.js.kv import KV_DEL, KV_OP, KeyValue
+from nats.js.kv import KV_DEL, KV_OP
 
 from levada import names
 from levada.errors import StoreUnavailable
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
 from levada.stores.nats import entries
-from levada.stores.nats.connection import Connection, connection_of
+from levada.stores.nats.connection import Connection, connection_of, ensure_stream
 from levada.stores.nats.publish import publish_all
 from levada.stores.nats.reading import Reading
 from levada.stores.ports import OnlineRow
@@ -43,8 +43,10 @@ class NatsOnlineFeatures:
     ) -> int:
         bucket = names.kv_bucket(namespace, feature_set)
         with self._connection.errors():
-            await _ensure_bucket(await self._connection.jetstream(), bucket, ttl)
-            client = await self._connection.client()
+            client, jetstream = await self._connection.client(), await self._connection.jetstream()
+            wanted = _config(bucket, ttl)
+            if (await ensure_stream(jetstream, wanted)).max_age != wanted.max_age:
+                await jetstream.update_stream(wanted)
             count = await publish_all(client, (_message(bucket, row, version) for row in rows))
         after_write(f"put {count} rows online")
         return count
@@ -59,7 +61,8 @@ class NatsOnlineFeatures:
             except BucketNotFoundError:
                 return []
             with suppress(KeyNotFoundError):
-                return [_row(encoded, (await store.get(encoded)).value)]
+                value = (await store.get(encoded)).value
+                return [_row(encoded, value)] if value else []
             # Not that of a feature set without a time.
             rows = []
             watcher = await store.watch(f"{encoded}.*", ignore_deletes=True)
@@ -83,7 +86,7 @@ class NatsOnlineFeatures:
             async for attempt in stamina.retry_context(StoreUnavailable, attempts=attempts, timeout=_PATIENCE_SECONDS):
                 with attempt:
                     with self._connection.errors():
-                        await _ensure_bucket(await self._connection.jetstream(), bucket, None)
+                        await ensure_stream(await self._connection.jetstream(), _config(bucket, None))
                     reading = await Reading.begin(self._connection, bucket)
             attempts = None
             async with aclosing(reading.batches()) as batches:
@@ -122,23 +125,10 @@ def _row(key: str, value: bytes | None) -> OnlineRow:
     return OnlineRow(parts, timestamp, entries.decode_values(value))
 
 
-async def _ensure_bucket(jetstream: JetStreamContext, bucket: str, ttl: timedelta | None) -> KeyValue:
-    """The bucket, made if it is not there; a `ttl` that is given becomes the bucket's."""
-    config = _config(bucket, ttl)
-    try:
-        info = await jetstream.stream_info(f"KV_{bucket}")
-    except NotFoundError:
-        await jetstream.add_stream(config)
-    else:
-        if ttl and info.config.max_age != config.max_age:
-            await jetstream.update_stream(config)
-    return await jetstream.key_value(bucket)
-
-
 def _config(bucket: str, ttl: timedelta | None) -> api.StreamConfig:
     """A KV bucket as nats-py makes it, but for two things: what it holds can be rebuilt from the objects, so writing
     it to disk may lag behind; and watchers are told of rows whose time is over."""
-    seconds = ttl.total_seconds() if ttl else None
+    seconds = ttl.total_seconds() if ttl else 0
     return api.StreamConfig(
         name=f"KV_{bucket}",
         subjects=[f"$KV.{bucket}.>"],
