@@ -88,9 +88,7 @@ def without_nulls(rows: Rows, columns: Sequence[str]) -> Rows:
     for column in columns:
         array = rows.table[column]
         if array.null_count:
-            rows = rows.without(
-                _array(array.is_null()), column, lambda i: "has no value, and the column is not nullable"
-            )
+            rows = rows.without(_array(array.is_null()), column, lambda _: "has no value, and may not be null")
     return rows
 
 

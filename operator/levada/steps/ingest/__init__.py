@@ -1,11 +1,11 @@
 """Ingest: copy a source into a raw batch, typed, checked and profiled.
 
-Below the batch's prefix: `listing.json` and, where columns are inferred, `schema.json` (the first index writes them,
-all others read them); `original/` (the bytes as they came); `typed/` (Parquet, a file for each file of the listing,
-whatever the parallelism; output.py says how a row is traced to its line); `quarantine/` (rows set aside: file, line,
-column, reason, raw text); `receipts/` (the share of each index); last of all `manifest.json`. Whichever index sees the
-receipts of all commits the batch. Every file follows from listing and schema alone, so that whoever is killed leaves
-nothing that a second attempt would not write again, byte for byte.
+Below the batch's prefix: `source/listing.json` and, where columns are inferred, `source/schema.json` (the first index
+writes them, all others read them); `original/` (the bytes as they came); `typed/` (Parquet, a file for each file of the
+listing, whatever the parallelism; output.py says how a row is traced to its line); `quarantine/` (rows set aside: file,
+line, column, reason, raw text); `receipts/` (the share of each index); last of all `manifest.json`. Whichever index
+sees the receipts of all commits the batch. Every file follows from listing and schema alone, so that whoever is killed
+leaves nothing that a second attempt would not write again, byte for byte.
 
 A batch that cannot be made gives its listing up, so that the next attempt sees the source as it is then.
 """
@@ -24,7 +24,7 @@ from levada.methods.sources import Access, open_source
 from levada.settings import Settings
 from levada.steps.context import StepContext
 from levada.steps.ingest.commit import build_manifest, committed, drafted, quality_results
-from levada.steps.ingest.listing import LISTING, SCHEMA, agreed_listing, agreed_schema
+from levada.steps.ingest.listing import SOURCE, agreed_listing, agreed_schema
 from levada.steps.ingest.part import Part
 from levada.steps.ingest.receipt import Receipt, receipts_prefix
 from levada.steps.ingest.whole import STAGED, examine, must_stage
@@ -43,15 +43,16 @@ def run(context: StepContext) -> IngestOutput | None:
     owner, objects = context.input.owner, context.objects
     prefix = names.batch_prefix(owner.namespace, owner.name, work.batch)
     try:
-        return committed(context, prefix, objects.get(prefix + names.MANIFEST))
+        output: IngestOutput | None = committed(context, prefix, objects.get(prefix + names.MANIFEST))
     except ObjectNotFound:
-        pass
-    try:
-        return _ingest(context, work, prefix)
-    except Stalled:
-        for name in (LISTING, SCHEMA):
-            objects.delete_prefix(prefix + name)
-        raise
+        try:
+            output = _ingest(context, work, prefix)
+        except Stalled:
+            objects.delete_prefix(prefix + SOURCE)
+            raise
+    if output is not None:
+        objects.delete_prefix(prefix + STAGED)
+    return output
 
 
 def _ingest(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput | None:
@@ -82,10 +83,7 @@ def _ingest(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput
         quality = quality_results(by_rows, by_batch, draft)
         manifest = build_manifest(context, work.batch, listing, spec.schema_, schema, quality, draft)
         data, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
-        output = committed(context, prefix, data)
-        if must_stage(by_batch):
-            objects.delete_prefix(prefix + STAGED)
-    return output
+        return committed(context, prefix, data)
 
 
 @contextmanager

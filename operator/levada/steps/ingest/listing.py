@@ -20,7 +20,8 @@ from levada.resources.dataset import Column, DataSchema
 from levada.steps.ingest.receipt import BatchSchema
 from levada.stores.ports import ObjectNotFound, Objects
 
-LISTING, SCHEMA = "listing.json", "schema.json"
+SOURCE = "source/"  # below the batch's prefix
+LISTING, SCHEMA = f"{SOURCE}listing.json", f"{SOURCE}schema.json"
 _LIMIT = 1024  # columns of a Dataset
 _SAMPLES, _SAMPLE_LEAST, _SAMPLE_MOST = 4 << 20, 64 << 10, 1 << 20  # bytes: of all files, of each
 _AT_ONCE = 8  # files that are looked into at the same time

@@ -1,0 +1,133 @@
+"""Parts beside one another, killed and repeated: one batch, always the same."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+from levada.artifacts import BatchManifest
+from levada.names import MANIFEST
+from levada.steps.ingest.listing import LISTING
+from levada.steps.io import IngestOutput
+from tests.contract.ingest.conftest import Batch, Ingestion
+
+CHECKS = [
+    {"column": "a", "max": 900, "onViolation": "quarantine"},
+    {"column": "b", "oneOf": ["x", "y"], "onViolation": "rectify"},
+]
+
+
+def _land(ingestion: Ingestion, files: int = 6) -> None:
+    chance = random.Random(0)
+    for number in range(files):
+        lines = [f"{chance.randrange(1000)},{chance.choice('xyz')},{chance.random()}" for _ in range(200)]
+        lines[chance.randrange(200)] = "bad"
+        ingestion.put(f"{number}.csv", "a,b,c\n" + "\n".join(lines) + "\n")
+
+
+def _lasting(batch: Batch) -> dict[str, str]:
+    """Everything that a batch keeps but for when it was listed, and receipts."""
+    return {
+        key: digest
+        for key, digest in batch.digests().items()
+        if key not in (MANIFEST, LISTING) and not key.startswith("receipts/")
+    }
+
+
+def _same(manifest: BatchManifest) -> dict[str, Any]:
+    return manifest.model_dump(exclude={"batch", "created_at"})
+
+
+def test_ing3_parts_give_the_same_batch_as_one(ingestion: Ingestion) -> None:
+    _land(ingestion)
+    spec = ingestion.spec(quality=CHECKS)
+    batches = [ingestion.run(spec, parts=parts) for parts in (1, 4, 9)]
+    for batch in batches[1:]:
+        assert _same(batch.manifest) == _same(batches[0].manifest)
+        assert _lasting(batch) == _lasting(batches[0])
+
+
+def test_ing3_parts_may_run_at_the_same_time(ingestion: Ingestion) -> None:
+    _land(ingestion)
+    spec = ingestion.spec(quality=CHECKS)
+    alone = ingestion.run(spec)
+    step = ingestion.input(spec, "batch-together", parts=4)
+    outputs: list[IngestOutput | None] = []
+    threads = [threading.Thread(target=lambda i=i: outputs.append(ingestion.run_index(step, i))) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    committed = [output for output in outputs if output is not None]
+    assert committed
+    assert len({output.digest for output in committed}) == 1
+    assert _same(committed[0].manifest) == _same(alone.manifest)
+    events = [event.data["batch"] for event in ingestion.catalogue.pending_events()]
+    assert events.count("batch-together") == 1
+
+
+def test_an_index_that_has_left_its_receipt_does_its_work_once(ingestion: Ingestion) -> None:
+    _land(ingestion, 2)
+    step = ingestion.input(ingestion.spec(), "batch-x", parts=2)
+    assert ingestion.run_index(step, 0) is None
+    prefix = ingestion.prefix("batch-x")
+    before = {info.key: info.etag for info in ingestion.objects.list(prefix)}
+    ingestion.objects.delete_prefix(prefix + "typed/")
+    assert ingestion.run_index(step, 0) is None
+    after = {info.key: info.etag for info in ingestion.objects.list(prefix)}
+    assert after == {key: etag for key, etag in before.items() if not key.startswith(prefix + "typed/")}
+
+
+def test_a_batch_that_is_there_is_returned_as_it_is(ingestion: Ingestion) -> None:
+    _land(ingestion, 2)
+    spec = ingestion.spec(quality=CHECKS)
+    first = ingestion.run(spec, batch="batch-x")
+    ingestion.warnings.clear()
+    keys = first.digests()
+    ingestion.put("0.csv", "something else")
+    again = ingestion.run_index(ingestion.input(spec, "batch-x"), 0)
+    assert again == first.output
+    assert first.digests() == keys
+    assert "of 400 rows were set aside" in ingestion.warnings[0]
+
+
+def test_x5_killed_after_any_write_and_run_again_gives_the_same_batch(ingestion: Ingestion, tmp_path: Path) -> None:
+    _land(ingestion, 1)
+    checks = [*CHECKS, {"column": "a", "unique": True, "onViolation": "quarantine"}]
+    spec = ingestion.spec(quality=checks)
+    alone = ingestion.run(spec, batch="batch-alone")
+    assert alone.manifest.quality[-1].violations > 0
+    killed = 0
+    for number in itertools.count(1):
+        step = ingestion.input(spec, f"batch-{number}")
+        count = str(tmp_path / f"writes{number}")
+        code, termination = ingestion.process(step, 0, LEVADA_FAILPOINT_FILE=count, LEVADA_FAILPOINT_AT=str(number))
+        if code == 0:
+            break
+        assert code == -9
+        killed += 1
+        seen = ingestion.objects.info(ingestion.prefix(f"batch-{number}") + MANIFEST)
+        assert ingestion.catalogue.lineage(f"batch-{number}") == [] or seen is not None
+        code, termination = ingestion.process(step, 0)
+        assert code == 0
+        output = ingestion.output(termination)
+        assert output is not None
+        assert _same(output.manifest) == _same(alone.manifest)
+        assert _lasting(Batch(ingestion, output)) == _lasting(alone)
+        assert [node.type for node in ingestion.catalogue.lineage(f"batch-{number}")][:1] == ["batch"]
+    assert killed >= 10
+    events = [event.data["batch"] for event in ingestion.catalogue.pending_events()]
+    assert sorted(events) == sorted(set(events))
+
+
+def test_a_user_error_ends_the_process_with_65_and_one_sentence(ingestion: Ingestion) -> None:
+    ingestion.put("a.csv", b"")
+    code, termination = ingestion.process(ingestion.input(ingestion.spec(), "batch-x"), 0)
+    assert code == 65
+    assert termination is not None
+    assert termination.error is not None
+    assert termination.error.reason.value == "InvalidData"
+    assert termination.error.message.startswith("a.csv is empty: remove it")
