@@ -63,6 +63,16 @@ def test_prep4_the_same_inputs_give_the_same_bytes(world: World, numbers: pa.Tab
     assert all(file.digest.startswith("sha256:") for file in files[0])
 
 
+def test_prep4_the_order_of_the_input_does_not_show_in_the_version(world: World, numbers: pa.Table) -> None:
+    digests = []
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(numbers.num_rows)
+        world.add_batch("numbers", numbers.take(order), files=seed + 1)
+        digests.append([file.digest for file in world.prepare("numbers", SPEC).manifest.files])
+
+    assert digests[0] == digests[1]
+
+
 def test_x5_a_version_that_is_there_is_not_made_again(world: World) -> None:
     world.add_batch("numbers", {"k": [1, 1], "t": pa.array([T0, T0], pa.timestamp("us"))})
     work = world.work("numbers", SPEC)

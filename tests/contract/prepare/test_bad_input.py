@@ -110,6 +110,13 @@ def test_x5_a_spec_that_does_not_fit_the_data_is_refused(numbers: World, case: s
     refused(numbers, spec, reason, *words)
 
 
+def test_x5_files_that_were_written_before_a_bad_row_are_taken_away(numbers: World) -> None:
+    bad = "CASE r WHEN 1199999 THEN 9007199254740993 ELSE 1 END AS n"
+    query = f"SELECT r AS id, {bad} FROM range(1200000) t(r), numbers WHERE numbers.id = 1"
+
+    refused(numbers, {"query": query, "partitions": 8}, Reason.INVALID_DATA, "'n'", "9007199254740993")
+
+
 def test_x5_an_input_without_rows_is_named(numbers: World) -> None:
     numbers.add_batch("numbers", {"id": pa.array([], pa.int64())})
 

@@ -43,6 +43,7 @@ HOSTILE = {
     "pragma": "PRAGMA enable_profiling",
     "call": "CALL enable_logging()",
     "table": "CREATE TABLE x AS SELECT 1 AS id",
+    "table behind": "SELECT id FROM numbers; CREATE TABLE x AS SELECT 1 AS id",
     "delete": "WITH x AS (DELETE FROM numbers RETURNING *) SELECT * FROM x",
 }
 
