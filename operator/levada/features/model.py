@@ -1,8 +1,9 @@
 """Running an ONNX graph so that a row gets the same bits whatever rows it is scored with.
 
-onnxruntime splits a run over threads in ways that change the order of floating-point sums, and computes a linear model
-for a single row by another routine than for many. So a run has one thread, a single row is run twice side by side, and
-whoever wants more cores runs several batches at the same time.
+onnxruntime splits a run over threads in ways that change the order of floating-point sums, multiplies a matrix of one
+row by another routine than others, and computes the last few elements of some functions (Exp, Log) with other
+instructions than the rest. So a run has one thread and a multiple of `BLOCK` rows, and whoever wants more cores runs
+several batches at the same time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import onnxruntime as ort
 
 MODEL_STAGE = "model/"  # before the names of what a fitted model computes, after features in the same graph
 Tensors = dict[str, npt.NDArray[Any]]
-CHUNK_ROWS = 16_384  # what one run computes stays near the processor
+BLOCK = 4  # elements that kernels take at once: float32 in 128 bits
+CHUNK_ROWS = 16_384  # what one run computes stays near the processor; a multiple of BLOCK
 
 
 def open_session(model: bytes) -> ort.InferenceSession:
@@ -41,10 +43,12 @@ class OnnxModel:
         """The outputs (all if None) for some rows: each input [N, 1] as types.py says; more columns may be given."""
         names = list(outputs or self.outputs)
         feeds = {name: columns[name] for name in self.inputs}
-        if feeds and len(next(iter(feeds.values()))) == 1:
-            feeds = {name: np.repeat(values, 2, axis=0) for name, values in feeds.items()}
-            return {name: values[:1] for name, values in zip(names, self.session.run(names, feeds), strict=True)}
-        return dict(zip(names, self.session.run(names, feeds), strict=True))
+        count = len(next(iter(feeds.values()), ()))
+        rest = -count % BLOCK if count else 0
+        if rest:
+            feeds = {name: np.concatenate([v, np.repeat(v[-1:], rest, axis=0)]) for name, v in feeds.items()}
+        found = zip(names, self.session.run(names, feeds), strict=True)
+        return {name: values[:count] if rest else values for name, values in found}
 
     def run_all(self, columns: Mapping[str, npt.NDArray[Any]], threads: int = 1) -> Tensors:
         """All outputs for any number of rows, several chunks at the same time; the bits are those of `run`."""

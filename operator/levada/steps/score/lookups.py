@@ -1,0 +1,91 @@
+"""Rows that lack what is looked up for them: joined here, by the same SQL as when features are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levada.artifacts import FeatureManifest, LookupSpec
+from levada.errors import Stalled
+from levada.features.lookups import lookup_sql, quote
+from levada.features.types import ColumnType
+from levada.names import MANIFEST
+from levada.resources.conditions import Reason
+from levada.steps.context import StepContext
+from levada.steps.cores import cores
+from levada.steps.ingest.pipeline import prefetch
+from levada.steps.prepare import engine
+from levada.steps.prepare.inputs import LocalFile
+from levada.steps.score.source import Given
+from levada.stores.ports import ObjectNotFound
+
+NUMBER = "levada_number"  # column with the row's number while rows are out of order
+ROWS = "given"
+ENGINE_SHARE = 0.5  # of the step's memory
+
+
+@contextmanager
+def looked_up(
+    context: StepContext,
+    given: Given,
+    lookups: Sequence[LookupSpec],
+    columns: Sequence[str],
+    start: int,
+    stop: int,
+    size: int,
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Rows [start, stop) in their order: some of their own columns, and those of all lookups behind."""
+    path = context.scratch / "given.parquet"
+    _write(given, columns, start, stop, size, path)
+    memory = context.memory_limit_bytes
+    limit = None if memory is None else int(memory * ENGINE_SHARE)
+    with engine.opened(context.scratch, cores(), limit) as connection:
+        rows = LocalFile(path, stop - start)
+        types = {name: given.columns[name] for name in columns} | {NUMBER: ColumnType.INT64}
+        engine.add_input(connection, ROWS, types, [rows])
+        relations, files = {}, [rows]
+        for number, spec in enumerate(lookups):
+            staged = _stage(context, spec, number)
+            relations[spec.prefix] = engine.add_version(connection, number, staged)
+            files += staged
+        engine.lock(connection, files)
+        joined = lookup_sql(ROWS, [(spec, relations[spec.prefix]) for spec in lookups])
+        wanted = ", ".join(quote(name) for name in [*columns, *(c.name for spec in lookups for c in spec.columns)])
+        yield prefetch(engine.stream(connection, f"SELECT {wanted} FROM ({joined}) ORDER BY {NUMBER}"), 4)
+
+
+def _write(given: Given, columns: Sequence[str], start: int, stop: int, size: int, path: Path) -> None:
+    """The rows as a local file, each with its number."""
+    writer: pq.ParquetWriter | None = None
+    position = start
+    for batch in given.rows.batches(columns, start, stop, size):
+        numbered = batch.append_column(NUMBER, pa.array(np.arange(position, position + batch.num_rows)))
+        if writer is None:
+            writer = pq.ParquetWriter(path, numbered.schema)
+        writer.write_batch(numbered)
+        position += batch.num_rows
+    assert writer is not None, "a part without rows is not looked up"
+    writer.close()
+
+
+def _stage(context: StepContext, spec: LookupSpec, number: int) -> list[LocalFile]:
+    """The looked-up version's files on the local disk."""
+    try:
+        manifest = FeatureManifest.from_bytes(context.objects.get(spec.prefix + MANIFEST))
+    except ObjectNotFound as error:
+        raise Stalled(
+            Reason.SOURCE_NOT_FOUND,
+            f"the version {spec.version} of the feature set '{spec.feature_set}', which the model looks up, is not "
+            "there any more: train anew",
+        ) from error
+    files: list[LocalFile] = []
+    for file in manifest.files:
+        path = context.scratch / f"lookup-{number}-{len(files):05}.parquet"
+        context.objects.get_file(spec.prefix + file.key, path)
+        files.append(LocalFile(path, file.rows or 0))
+    return files

@@ -1,0 +1,218 @@
+"""Scores one part: reading, scoring, writing and copying into the catalogue run beside each other, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from levada import names
+from levada.artifacts import LookupSpec, ModelManifest, StoredFile
+from levada.errors import Stalled
+from levada.features.model import CHUNK_ROWS, OnnxModel
+from levada.resources.conditions import Reason
+from levada.steps.context import StepContext
+from levada.steps.cores import cores
+from levada.steps.ingest.pipeline import Stage, prefetch
+from levada.steps.io import ScoreWork
+from levada.steps.rows import tensors
+from levada.steps.score.output import OWN, Layout
+from levada.steps.score.receipt import Receipt, draft
+from levada.steps.score.source import Given, open_given, part_of
+
+MODEL = "model.onnx"
+AHEAD = 4  # batches that wait between two stages
+ROW_GROUP_ROWS = 8 * CHUNK_ROWS
+Scored = tuple[pa.RecordBatch, pa.RecordBatch]  # rows of the input, and their scores
+
+
+def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, prefix: str) -> Receipt:
+    """Score the rows of this index, write their file and their catalogue rows; the receipt, not yet written."""
+    session = OnnxModel(_load(context, work, model))
+    given = open_given(context, work, model)
+    if given.rows.count == 0:
+        raise Stalled(Reason.NO_ROWS, f"{given.name} has no rows, so there is nothing to score")
+    layout = _layout(work, model, given)
+    lookups = _missing_lookups(work, model, given)
+    start, stop = part_of(given.rows.count, context.index, context.input.completions)
+    if start == stop:
+        return Receipt(index=context.index, rows=0)
+    path, key = context.scratch / "scores.parquet", f"part-{context.index:05d}.parquet"
+    threads = cores()
+
+    def scored(batches: Iterator[pa.RecordBatch]) -> Iterator[Scored]:
+        def one(first: int, batch: pa.RecordBatch) -> Scored:
+            _refuse_unseen(model, given, first, batch)
+            try:
+                found = session.run(tensors(batch, model.inputs))
+            except ValueError as error:
+                raise Stalled(Reason.INVALID_DATA, f"{given.name}, rows from {first} on: {error}") from error
+            return batch, layout.rows(first, batch, found)
+
+        return _in_order(one, batches, start, threads)
+
+    with ExitStack() as stack:
+        batches = stack.enter_context(_batches(context, given, model, layout, lookups, start, stop))
+        file = stack.enter_context(Stage(partial(_write, path), AHEAD))
+        copy = stack.enter_context(_copied(context, work, model, layout, start))
+        done = start
+        for rows in scored(prefetch(batches, AHEAD)):
+            file.put(rows[1])
+            if copy is not None:
+                copy.put(rows)
+            done += rows[1].num_rows
+            context.progress("score", done - start, stop - start)
+    with path.open("rb") as written:
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
+    context.objects.put_file(prefix + key, path)
+    stored = StoredFile(key=key, bytes=path.stat().st_size, digest=f"sha256:{digest}", rows=stop - start)
+    return Receipt(index=context.index, rows=stop - start, file=stored)
+
+
+def _load(context: StepContext, work: ScoreWork, model: ModelManifest) -> bytes:
+    data = context.objects.get(work.model_prefix + model.onnx.key)
+    if names.digest(data) != model.onnx.digest:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{context.objects.uri(work.model_prefix + model.onnx.key)} has not the digest that its manifest names: "
+            "train or register the model anew",
+        )
+    return data
+
+
+def _layout(work: ScoreWork, model: ModelManifest, given: Given) -> Layout:
+    """What is written for each row; raises Stalled where that is not possible."""
+    copied = work.columns or [*given.keys, *([given.timestamp] if given.timestamp else [])]
+    for name in copied:
+        if name not in given.columns:
+            raise Stalled(
+                Reason.INVALID_SPEC,
+                f"spec.output.columns names '{name}', which {given.name} does not have (it has: "
+                f"{', '.join(given.columns)})",
+            )
+        if name in OWN:
+            raise Stalled(
+                Reason.INVALID_SPEC,
+                f"the column '{name}' cannot be copied to the scores, which have a column of that name: list others in "
+                "spec.output.columns",
+            )
+    return Layout(model, copied, given.keys, given.timestamp)
+
+
+def _missing_lookups(work: ScoreWork, model: ModelManifest, given: Given) -> list[LookupSpec]:
+    """The lookups that have to be joined, because the rows lack columns that the model takes from them; raises Stalled
+    where rows lack a column that nothing brings."""
+    absent = [column.name for column in model.inputs if column.name not in given.columns]
+    lookups = [spec for spec in model.lookups if any(column.name in absent for column in spec.columns)]
+    brought = {column.name for spec in lookups for column in spec.columns}
+    needed = [*(name for name in absent if name not in brought)]
+    for spec in lookups:
+        needed += [name for name in [*spec.on, *([spec.as_of] if spec.as_of else [])] if name not in given.columns]
+    if needed:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{given.name} has no column '{needed[0]}', which the model '{work.candidate}' needs (it takes: "
+            f"{', '.join(column.name for column in model.request)})",
+        )
+    return lookups
+
+
+@contextmanager
+def _batches(
+    context: StepContext,
+    given: Given,
+    model: ModelManifest,
+    layout: Layout,
+    lookups: list[LookupSpec],
+    start: int,
+    stop: int,
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """The rows of the part with all columns that the model and the output need."""
+    brought = {column.name for spec in lookups for column in spec.columns}
+    own = [column.name for column in model.inputs if column.name not in brought] + layout.columns
+    if not lookups:
+        yield given.rows.batches(list(dict.fromkeys(own)), start, stop, CHUNK_ROWS)
+        return
+    from levada.steps.score.lookups import looked_up
+
+    for spec in lookups:
+        own += [*spec.on, *([spec.as_of] if spec.as_of else [])]
+    with looked_up(context, given, lookups, list(dict.fromkeys(own)), start, stop, CHUNK_ROWS) as batches:
+        yield batches
+
+
+def _in_order(
+    one: Callable[[int, pa.RecordBatch], Scored], batches: Iterator[pa.RecordBatch], first: int, threads: int
+) -> Iterator[Scored]:
+    """Each batch scored, several at a time, handed on in their order; rows are numbered from `first` on."""
+    waiting: deque[Future[Scored]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            waiting.append(pool.submit(one, first, batch))
+            first += batch.num_rows
+            if len(waiting) > threads + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write(path: Path, items: Iterator[pa.RecordBatch]) -> None:
+    """Score rows as Parquet."""
+    writer: pq.ParquetWriter | None = None
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in items:
+        pending.append(batch)
+        rows += batch.num_rows
+        if writer is None:
+            writer = pq.ParquetWriter(path, batch.schema, compression="zstd")
+        if rows >= ROW_GROUP_ROWS:
+            writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
+            pending, rows = [], 0
+    assert writer is not None, "a part without rows has no file"
+    if pending:
+        writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
+    writer.close()
+
+
+def _copied(
+    context: StepContext, work: ScoreWork, model: ModelManifest, layout: Layout, start: int
+) -> AbstractContextManager[Stage[Scored, int] | None]:
+    """The stage that loads score rows into the catalogue, in one transaction that ends with the last of them."""
+    if not work.catalogue:
+        return nullcontext()
+    manifest = draft(context, work, model)
+
+    def copy(items: Iterator[Scored]) -> int:
+        rows = (layout.catalogue_rows(batch, found) for batch, found in items)
+        return context.catalogue.copy_scores(manifest, context.index, start, rows)
+
+    return Stage(copy, AHEAD)
+
+
+def _refuse_unseen(model: ModelManifest, given: Given, first: int, batch: pa.RecordBatch) -> None:
+    """Raise Stalled at the first value of a column that refuses what training did not see."""
+    for name, accepted in model.accepted.items():
+        column = batch.column(name)
+        known = [value for value in accepted if value is not None]
+        missing = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
+        fits = pc.is_in(column, pa.array(known).cast(column.type))
+        fits = pc.if_else(missing, None in accepted, fits)
+        if pc.all(fits).as_py():
+            continue
+        row = pc.index(fits, False).as_py()
+        value = column[row].as_py()
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"the column '{name}' is {'missing' if value is None else repr(value)} in row {first + row} of "
+            f"{given.name}, which training never saw, and the feature set says to refuse that (encode: unknown: "
+            "refuse): take the row out, or train anew",
+        )

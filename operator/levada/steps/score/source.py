@@ -1,0 +1,165 @@
+"""The rows that are scored: of a feature set version, of a batch, or of files that are read here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levada import names
+from levada.artifacts import BatchManifest, FeatureManifest, ModelManifest, SplitManifest
+from levada.errors import Stalled
+from levada.features.tensors import ARROW_TYPES
+from levada.features.types import ColumnType
+from levada.methods.formats import FORMATS, Content, unpack
+from levada.methods.sources import open_source
+from levada.methods.sources.base import Access
+from levada.resources.conditions import Reason
+from levada.resources.dataset import Column, Source
+from levada.settings import Settings
+from levada.steps.context import StepContext
+from levada.steps.io import ScoreWork
+from levada.steps.rows import ParquetRows, numbers_of
+from levada.stores.ports import ObjectNotFound
+
+
+class Rows(Protocol):
+    """Numbered rows."""
+
+    @property
+    def count(self) -> int: ...
+
+    def batches(self, columns: Sequence[str], start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]: ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is scored: rows, their columns, and which of them tell who and when a row is about."""
+
+    name: str  # in sentences
+    rows: Rows
+    columns: dict[str, ColumnType]
+    keys: list[str] = field(default_factory=list)
+    timestamp: str | None = None
+
+
+@dataclass(frozen=True)
+class SelectedRows:
+    """Some rows of a version, numbered anew."""
+
+    rows: ParquetRows
+    numbers: npt.NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        return len(self.numbers)
+
+    def batches(self, columns: Sequence[str], start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]:
+        return self.rows.selected(columns, self.numbers[start:stop], size)
+
+
+@dataclass(frozen=True)
+class LocalRows:
+    """The rows of a Parquet file in the scratch folder."""
+
+    path: str
+    count: int
+
+    def batches(self, columns: Sequence[str], start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]:
+        position = 0
+        for batch in pq.ParquetFile(self.path).iter_batches(size, columns=list(columns)):
+            low, high = max(start - position, 0), min(stop - position, batch.num_rows)
+            if low < high:
+                yield batch.slice(low, high - low)
+            position += batch.num_rows
+
+
+def open_given(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
+    """What is to be scored; raises Stalled if it is not there."""
+    if work.source == "featureSet":
+        return _version(context, work, model)
+    if work.source == "dataset":
+        return _batch(context, work)
+    return _files(context, work, model)
+
+
+def _version(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
+    (prefix,) = work.prefixes
+    manifest = FeatureManifest.from_bytes(_manifest(context, prefix, "feature set version"))
+    rows = ParquetRows(context.objects, prefix, manifest.files)
+    name = f"the version {manifest.version} of the feature set '{manifest.feature_set}'"
+    chosen: Rows = rows
+    if work.part != "all":
+        assert model.split_prefix is not None, "the planner knows the split"
+        split = SplitManifest.from_bytes(_manifest(context, model.split_prefix, "split"))
+        chosen = SelectedRows(rows, numbers_of(split, work.part, context.objects, model.split_prefix))
+        name = f"the {work.part} part of {name}"
+    columns = {column.name: column.type for column in manifest.columns}
+    return Given(name, chosen, columns, manifest.keys, manifest.timestamp)
+
+
+def _batch(context: StepContext, work: ScoreWork) -> Given:
+    (prefix,) = work.prefixes
+    manifest = BatchManifest.from_bytes(_manifest(context, prefix, "batch"))
+    return Given(
+        f"the batch {manifest.batch} of the dataset '{manifest.dataset}'",
+        ParquetRows(context.objects, prefix, manifest.typed),
+        {column.name: column.type for column in manifest.columns},
+        manifest.keys,
+        manifest.time_column,
+    )
+
+
+def _manifest(context: StepContext, prefix: str, what: str) -> bytes:
+    try:
+        return context.objects.get(prefix + names.MANIFEST)
+    except ObjectNotFound as error:
+        raise Stalled(
+            Reason.SOURCE_NOT_FOUND, f"the {what} that is to be scored is not there any more: {error}"
+        ) from error
+
+
+def _files(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
+    """Files, read into one local Parquet file, since how many rows they hold is known only then."""
+    assert work.object is not None
+    assert work.format is not None
+    source = open_source(Source(type="object", object=work.object), Access(Settings(), context.allow_file_sources))
+    reader = FORMATS[work.format.type](work.format)
+    columns = list({column.name: column for column in [*model.request, *_extra(work, model)]}.values())
+    schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
+    path, count = context.scratch / "rows.parquet", 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for entry in source.list():
+            name = f"spec.input.object: {source.path(entry)}"
+            packed = Content(name, partial(source.read, entry), context.scratch)
+            for content in unpack(packed):
+                for rows in reader.read(content, columns, False):
+                    if rows.bad:
+                        worst = rows.bad[0]
+                        which = f", column '{worst.column}'" if worst.column else ""
+                        raise Stalled(
+                            Reason.INVALID_DATA,
+                            f"{name}, line {worst.line}{which}: {worst.reason}; "
+                            "correct the file, every row has to be scored",
+                        )
+                    writer.write_table(rows.table.cast(schema))
+                    count += rows.table.num_rows
+                    context.progress("read", count)
+    return Given("spec.input.object", LocalRows(str(path), count), {column.name: column.type for column in columns})
+
+
+def _extra(work: ScoreWork, model: ModelManifest) -> list[Column]:
+    """Columns that are only copied to the output, as texts."""
+    known = {column.name for column in model.request}
+    return [Column(name=name, type=ColumnType.STRING) for name in work.columns if name not in known]
+
+
+def part_of(count: int, index: int, parts: int) -> tuple[int, int]:
+    """Rows [start, stop) of the index-th of so many contiguous parts, as even as can be."""
+    return count * index // parts, count * (index + 1) // parts
