@@ -47,7 +47,7 @@ def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> M
         warned = _check_label(label, parts)
     with _phase(context, "transform"), threadpool_limits(threads):
         matrix = make_matrix(work, version, label, parts["train"], algorithm.accepts_gaps, threads)
-    with _phase(context, "fit"), threadpool_limits(threads):
+    with _phase(context, "fit"), threadpool_limits({"openmp": threads, "blas": 1}):  # BLAS adds up as its threads fall
         fitted, messages = _fit(context, work, algorithm, matrix, label, parts, split_manifest.shuffle, threads)
     with _phase(context, "convert"):
         outputs = _outputs(fitted, matrix)
