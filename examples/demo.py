@@ -30,7 +30,7 @@ from levada.stores.ports import Catalogue, LineageNode
 
 EXAMPLE = Path(__file__).parent / "flights"
 HOME = Path(".levada/flights")
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def sample_request(columns: list[str]) -> dict[str, Any]:

@@ -10,15 +10,18 @@ from rich.tree import Tree
 from levada.stores.ports import LineageNode
 
 
+# What was made last stands first, so that everything hangs where it entered and not beside it.
+_NEAREST_FIRST = ("score", "scores", "evaluation", "candidate", "split", "features", "batch", "source")
+
+
 def as_tree(nodes: list[LineageNode]) -> Tree:
     """The history of the first node, parents below what was made from them; none is repeated."""
     by_id = {node.id: node for node in nodes}
     seen: set[str] = set()
 
     def grow(tree: Tree, node: LineageNode) -> None:
-        for parent in node.parents:
-            if parent not in by_id:
-                continue
+        known = (parent for parent in node.parents if parent in by_id)
+        for parent in sorted(known, key=lambda id: (_NEAREST_FIRST.index(by_id[id].type), id)):
             if parent in seen:
                 tree.add(f"[dim]{by_id[parent].type} {parent} (above)[/]")
                 continue
