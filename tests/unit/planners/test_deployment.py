@@ -295,6 +295,19 @@ def test_mon4_a_version_that_cannot_be_served_is_rejected_and_not_tried_again() 
     assert versions(made) == [(2, "b", "Rejected"), (1, "a", "Serving")]
 
 
+def test_mon4_the_error_of_a_rejected_version_does_not_reject_the_next_one() -> None:
+    made = world()
+    serve(made, "a")
+    choose(made, "b")
+    made.reconcile(SERVED)
+    error = StepError(reason=Reason.INVALID_DATA, message="it does not load")
+    made.serving[SERVED] = replace(made.serving[SERVED], error=error)
+    made.reconcile(SERVED)
+    choose(made, "c")  # the scorers have not heard of it yet, and still show the error
+    made.reconcile(SERVED)
+    assert versions(made) == [(3, "c", "Pending"), (2, "b", "Rejected"), (1, "a", "Serving")]
+
+
 def test_mon4_a_pinned_candidate_that_was_rejected_needs_a_person() -> None:
     made = world(model={"candidate": "a"})
     ready(made, made.reconcile(SERVED))

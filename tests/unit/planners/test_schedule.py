@@ -71,3 +71,12 @@ def test_x6_a_date_that_never_comes_has_no_tick() -> None:
     assert latest_tick(Schedule(cron="0 0 29 2 *"), datetime(2023, 1, 1, tzinfo=UTC)) == datetime(
         2020, 2, 29, tzinfo=UTC
     )
+
+
+def test_x6_in_the_hour_that_clocks_repeat_the_next_tick_is_still_to_come() -> None:
+    schedule = Schedule(cron="30 2 * * *", time_zone="Europe/Berlin")
+    now = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)  # 2:15 for the second time
+    assert next_tick(schedule, now) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    latest = latest_tick(schedule, now)
+    assert latest is not None
+    assert latest <= now
