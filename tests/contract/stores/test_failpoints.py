@@ -108,7 +108,7 @@ def _assert_once(endpoints: Endpoints, scoring_run: str) -> None:
 def _remove_everything(endpoints: Endpoints) -> None:
     open_objects(from_environment(endpoints.environment())).delete_prefix("scores/")
     with psycopg.connect(endpoints.postgres) as connection:
-        connection.execute("TRUNCATE artifacts, lineage, score_runs, score_parts, score_rows, outbox")
+        connection.execute("TRUNCATE artifacts, lineage, score_runs, score_parts, score_blocks, outbox")
 
 
 async def _published(endpoints: Endpoints, scoring_run: str) -> int:

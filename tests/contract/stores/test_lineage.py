@@ -155,22 +155,23 @@ def test_x2_a_history_with_many_ways_to_the_same_is_read_once(catalogue: Postgre
 def test_x2_lineage_is_one_query_that_finds_a_score_by_its_index(history: PostgresCatalogue, postgres: str) -> None:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO score_rows (run, row, value) SELECT (SELECT min(run) FROM score_runs), n, 0.5 "
-            "FROM generate_series(4, 200000) n"
+            "INSERT INTO score_blocks (run, first_row, part, rows, values) "
+            "SELECT (SELECT min(run) FROM score_runs), n, 0, 1024, array_fill(n / 1024.0, ARRAY[1024]) "
+            "FROM generate_series(1024, 1024 * 2000, 1024) n"
         )
         before = _blocks_read(connection)
-        assert lineage.of(connection, "scoring-1:150000")[0].details["value"] == 0.5
+        assert lineage.of(connection, f"scoring-1:{1024 * 1500 + 1023}")[0].details["value"] == 1500
         read = _blocks_read(connection) - before
-    assert 0 < read < 10
+    assert 0 < read < 20
 
 
 def _blocks_read(connection: psycopg.Connection) -> int:
-    """Blocks of the scores' table and index that were looked at so far, by connections that have said so."""
+    """Blocks of the scores' tables and index that were looked at so far, by connections that have said so."""
     connection.execute("SELECT pg_stat_force_next_flush()")
     connection.execute("SELECT pg_stat_clear_snapshot()")
     row = connection.execute(
-        "SELECT heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit FROM pg_statio_user_tables "
-        "WHERE relname = 'score_rows'"
+        "SELECT heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit + toast_blks_read + toast_blks_hit "
+        "FROM pg_statio_user_tables WHERE relname = 'score_blocks'"
     ).fetchone()
     assert row is not None
     return int(row[0])

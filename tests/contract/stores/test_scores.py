@@ -70,7 +70,8 @@ def random_batch(first: int, rows: int) -> pa.RecordBatch:
     ids=["numbers", "none", "texts", "values", "labels", "entities", "large", "random"],
 )
 def test_score4_rows_are_kept_as_they_are(catalogue: PostgresCatalogue, postgres: str, rows: pa.RecordBatch) -> None:
-    assert catalogue.copy_scores(MANIFEST, 0, 0, [rows]) == rows.num_rows
+    first = rows.column("row")[0].as_py() if rows.num_rows else 0
+    assert catalogue.copy_scores(MANIFEST, 0, first, [rows]) == rows.num_rows
     expected = [tuple(row.values()) for row in rows.select(COLUMNS.split(", ")).to_pylist()]
     found = _rows(postgres, f"SELECT {COLUMNS} FROM score_rows ORDER BY row")
     assert found == expected
@@ -128,6 +129,22 @@ def test_x5_a_part_that_is_loaded_again_replaces_itself(catalogue: PostgresCatal
     assert _rows(postgres, "SELECT count(*) FROM score_rows") == [(8,)]
 
 
+@pytest.mark.parametrize("before", [[3, 3, 2], [8], [1, 7], [2, 2, 2, 2]])
+@pytest.mark.parametrize("order", [1, -1])
+def test_x5_parts_that_are_divided_otherwise_replace_those_before(
+    catalogue: PostgresCatalogue, postgres: str, before: list[int], order: int
+) -> None:
+    def load(sizes: list[int], label: str) -> None:
+        starts = [sum(sizes[:part]) for part in range(len(sizes))]
+        for part in list(range(len(sizes)))[::order]:
+            rows = batch(starts[part], sizes[part], label=[label] * sizes[part])
+            catalogue.copy_scores(MANIFEST, part, starts[part], [rows])
+
+    load(before, "old")
+    load([4, 0, 4], "new")
+    assert _rows(postgres, "SELECT row, label FROM score_rows ORDER BY row") == [(row, "new") for row in range(8)]
+
+
 def test_x5_a_load_that_fails_leaves_what_was_there(catalogue: PostgresCatalogue, postgres: str) -> None:
     def failing() -> Iterator[pa.RecordBatch]:
         yield batch(label=["new"] * 4)
@@ -145,7 +162,10 @@ def test_rows_that_cannot_be_kept_are_told(catalogue: PostgresCatalogue, postgre
         catalogue.copy_scores(MANIFEST, 0, 100, [batch(100, label=["a", "b\0", "c", "d"])])
     assert caught.value.reason is Reason.INVALID_DATA
     with pytest.raises(ValueError, match="a score has no row"):
-        catalogue.copy_scores(MANIFEST, 0, 0, [pa.RecordBatch.from_pydict({"row": pa.array([1, None])})])
+        catalogue.copy_scores(MANIFEST, 0, 0, [pa.RecordBatch.from_pydict({"row": pa.array([0, None])})])
+    for first, batches in [(0, [batch(1)]), (0, [batch(0), batch(5)]), (0, [batch(0), batch(0)])]:
+        with pytest.raises(ValueError, match="the rows of a part of scores must follow each other"):
+            catalogue.copy_scores(MANIFEST, 0, first, batches)
     assert _rows(postgres, "SELECT count(*) FROM score_rows") == [(0,)]
 
 
@@ -199,7 +219,7 @@ def test_executions_do_not_meet(catalogue: PostgresCatalogue, postgres: str) -> 
 def test_forgetting_takes_scores_that_were_not_committed(catalogue: PostgresCatalogue, postgres: str) -> None:
     catalogue.copy_scores(MANIFEST, 0, 0, [batch()])
     assert catalogue.forget(Ref(Kind.SCORING_RUN, "default", "nightly")) == []
-    for table in ("score_rows", "score_runs", "score_parts"):
+    for table in ("score_blocks", "score_runs", "score_parts"):
         assert _rows(postgres, f"SELECT count(*) FROM {table}") == [(0,)]
 
 

@@ -66,7 +66,6 @@ WHERE %(kind)s::text IS NULL OR (kind = %(kind)s AND namespace = %(namespace)s A
 ORDER BY position DESC LIMIT %(limit)s
 """
 
-# score_rows has no foreign key, which would cost as much as the row itself at each load.
 _FORGET = """
 WITH gone AS (
     DELETE FROM artifacts WHERE type = ANY(%(types)s) AND namespace = %(namespace)s AND owner = %(name)s
@@ -80,7 +79,7 @@ _FORGET_SCORING_RUN = """
 WITH runs AS (
     DELETE FROM score_runs WHERE namespace = %(namespace)s AND scoring_run = %(name)s RETURNING run
 )
-DELETE FROM score_rows WHERE run IN (SELECT run FROM runs)
+DELETE FROM score_blocks WHERE run IN (SELECT run FROM runs)
 """
 _FORGET_DEPLOYMENT = """
 WITH gone AS (

@@ -16,10 +16,14 @@ _SOURCE = "source"
 _QUERY = """
 WITH RECURSIVE score AS (
     SELECT a.key AS parent, r.namespace, r.scoring_run AS owner, a.created_at,
-           jsonb_build_object('row', s.row, 'value', s.value, 'label', s.label, 'entity', s.entity,
-                              'eventTime', s.event_time) AS details
+           jsonb_build_object('row', %(row)s::bigint, 'value', b.values[b.place], 'label', b.labels[b.place],
+                              'entity', b.entities[b.place], 'eventTime', b.event_times[b.place]) AS details
     FROM score_runs r
-    JOIN score_rows s ON s.run = r.run AND s.row = %(row)s
+    CROSS JOIN LATERAL (
+        SELECT *, (%(row)s::bigint - first_row + 1)::integer AS place FROM score_blocks
+        WHERE run = r.run AND first_row BETWEEN %(row)s::bigint - 1023 AND %(row)s::bigint  -- scores.BLOCK_ROWS
+          AND first_row + rows > %(row)s::bigint
+    ) b
     JOIN artifacts a ON a.key = concat_ws('/', 'scores', r.namespace, r.scoring_run, r.execution)
     WHERE r.execution = %(source)s AND (%(namespace)s::text IS NULL OR r.namespace = %(namespace)s)
     UNION ALL

@@ -47,16 +47,30 @@ CREATE TABLE score_parts (
     PRIMARY KEY (run, part)
 );
 
--- Columns of fixed width first, widest first: no padding between them.
-CREATE TABLE score_rows (
-    row        bigint NOT NULL,
-    value      double precision,
-    event_time timestamptz,
-    run        integer NOT NULL,
-    label      text,
-    entity     text,
-    PRIMARY KEY (run, row)
+-- Scores of batches, up to 1,024 rows that follow each other in one block: a quarter of the work of as many rows, and
+-- less than half of the space. Compressing them would take three times as long as the rest.
+CREATE TABLE score_blocks (
+    run         integer NOT NULL,
+    first_row   bigint NOT NULL,
+    part        integer NOT NULL,
+    rows        integer NOT NULL,
+    values      double precision[] NOT NULL,
+    labels      text[],
+    entities    text[],
+    event_times timestamptz[],
+    PRIMARY KEY (run, first_row, part)
 );
+ALTER TABLE score_blocks
+    ALTER values SET STORAGE EXTERNAL,
+    ALTER labels SET STORAGE EXTERNAL,
+    ALTER entities SET STORAGE EXTERNAL,
+    ALTER event_times SET STORAGE EXTERNAL;
+
+CREATE VIEW score_rows AS
+SELECT b.run, b.first_row + u.place - 1 AS row, u.value, u.label, u.entity, u.event_time
+FROM score_blocks b,
+     unnest(b.values, b.labels, b.entities, b.event_times)
+     WITH ORDINALITY AS u (value, label, entity, event_time, place);
 
 -- A process that scores online, with what it scores for.
 CREATE TABLE scorers (
