@@ -171,7 +171,7 @@ def test_blocks_and_rows_read_alike(table: list[list[str]], chance: random.Rando
         return [str(rows), bad, places]
 
     fast = both()
-    with patch.object(delimited._Parser, "_read", lambda self, block: None):
+    with patch.object(delimited, "_is_plain", lambda block, delimiter: False):
         assert both() == fast
     with patch.object(delimited, "_LEAF", 8):
         assert both() == fast

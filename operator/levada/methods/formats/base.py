@@ -53,7 +53,9 @@ class Rows:
 
     def places(self, positions: Sequence[int]) -> list[tuple[int, str]]:
         """Line number and raw text of rows, given by their positions in the table."""
-        return self.locate(positions if self.kept is None else self.kept.take(pa.array(positions)).to_pylist())
+        return self.locate(
+            positions if self.kept is None else self.kept.take(pa.array(positions, pa.int64())).to_pylist()
+        )
 
     def without(self, mask: pa.Array, column: str | None, reason: Callable[[int], str]) -> Rows:
         """These rows without those where `mask` (boolean, no nulls) is true; `reason` says why, given a position."""

@@ -1,5 +1,6 @@
-"""CSV. Arrow reads whole blocks; a block that it refuses is halved again and again, down to pieces small enough to be
-read row by row, so that exactly the bad rows are set aside, each with its line, and the rest stays fast.
+"""CSV. Arrow reads whole blocks. Where values are not of their type it reads texts, and each is looked at; where rows
+are ragged or quotes irregular, the block is cut smaller and smaller until what is wrong stands in pieces that can be
+read row by row. So exactly the bad rows are set aside, each with its line, and the rest stays fast.
 
 Quoting is RFC 4180's: a quote opens a value only at its beginning, and is doubled inside. Lines may end inside quoted
 values. Null texts mean null in quotes too. Empty lines are skipped.
@@ -20,7 +21,7 @@ import pyarrow.csv
 from levada.errors import Stalled
 from levada.features.types import ColumnType
 from levada.methods.formats import values
-from levada.methods.formats.base import BadRow, FoundColumn, Rows, missing_column
+from levada.methods.formats.base import BadRow, FoundColumn, Locate, Rows, missing_column
 from levada.methods.formats.blocks import BLOCK, Block, blocks, decoded, wrong_encoding
 from levada.methods.formats.content import Content
 from levada.methods.formats.header import check_header, column_names
@@ -55,7 +56,7 @@ class CsvReader:
         columns = _columns(block, self._delimiter, len(originals), range(len(originals)))
         found = []
         for name, original, texts in zip(column_names(content.name, originals), originals, columns, strict=True):
-            type, odd = values.infer(nulled(texts.unique(), self._format.null_values, ColumnType.STRING))
+            type, odd = values.infer(texts, self._format.null_values)
             found.append(FoundColumn(name, original, type, odd))
         return found
 
@@ -136,31 +137,47 @@ class _Parser:
         """The rows of a block, in their order."""
         if not block.data:
             return
-        table = self._read(block)
-        if table is not None:
-            yield Rows(table, partial(_locate, block, self._delimiter, table.num_rows), block.line)
+        plain = _is_plain(block, self._delimiter)
+        rows = (self._read(block) or self._read_texts(block)) if plain else None
+        if rows is not None:
+            yield rows
             return
         if (error := wrong_encoding(self._name, block)) is not None:
             raise error
-        size = max(len(block.data) // _PIECES, _LEAF)
-        pieces = block.split(size, partial(last_record, delimiter=self._delimiter)) if len(block.data) > _LEAF else []
-        if len(pieces) < 2:
+        leaf = _LEAF if plain else _PIECES * _LEAF  # finding where irregular quotes end takes as long as reading
+        pieces = [block]
+        if len(block.data) > leaf:
+            pieces = block.split(
+                max(len(block.data) // _PIECES, _LEAF), partial(last_record, delimiter=self._delimiter)
+            )
+        if len(pieces) == 1:
             yield self._read_records(block)
         else:
             for piece in pieces:
                 yield from self.rows(piece)
 
-    def _read(self, block: Block) -> pa.Table | None:
-        """The block as Arrow reads it; None where it has anything that must be looked at row by row."""
-        if not _is_plain(block, self._delimiter):
-            return None
+    def _read(self, block: Block) -> Rows | None:
+        """The block as Arrow reads it; None where it holds anything that it should not."""
         try:
             table = _read_csv(block, self._names, self._delimiter, self._convert)
         except pa.ArrowInvalid:
             return None
         if self._zoned:
             table = table.cast(self._schema)
-        return None if values.too_early(table, self._columns) else table
+        if values.too_early(table, self._columns):
+            return None
+        return Rows(table, partial(_locate, block, self._delimiter, table.num_rows), block.line)
+
+    def _read_texts(self, block: Block) -> Rows | None:
+        """The block as Arrow reads it, but values one by one; None where not even the numbers of values are right."""
+        present = [i for i, name in enumerate(self._names) if name in self._schema.names]
+        try:
+            texts = _read_columns(block, self._delimiter, len(self._names), present)
+        except pa.ArrowInvalid:
+            return None
+        count = len(texts[0]) if texts else 0
+        by_name = {self._names[i]: column for i, column in zip(present, texts, strict=True)}
+        return self._typed(block, by_name, count, partial(_locate, block, self._delimiter, count), [])
 
     def _read_records(self, block: Block) -> Rows:
         """The block row by row."""
@@ -168,33 +185,41 @@ class _Parser:
         good: list[Record] = []
         bad: list[BadRow] = []
         for record in records(lines, self._delimiter):
-            if record.fields is None:
-                bad.append(self._bad(block, lines, record, None, record.reason))
-            elif record.fields and len(record.fields) != len(self._names):
-                reason = f"has {len(record.fields)} values instead of {len(self._names)}"
-                bad.append(self._bad(block, lines, record, None, reason))
-            elif record.fields:
+            if record.fields is not None and len(record.fields) == len(self._names):
                 good.append(record)
-        positions = {name: i for i, name in enumerate(self._names)}
-        arrays, faults = [], np.zeros(len(good), dtype=bool)
-        for column in self._columns:
-            if column.name not in positions:
-                arrays.append(pa.nulls(len(good), values.ARROW_TYPES[column.type]))
-                continue
-            texts = pa.array([record.fields[positions[column.name]] for record in good], pa.string())  # type: ignore[index]
-            array, wrong = values.parse(nulled(texts, self._nulls, column.type), column.type)
-            arrays.append(array)
-            for i in np.flatnonzero(~faults & np.asarray(wrong)):
-                reason = values.not_a(texts[i].as_py(), column.type)
-                bad.append(self._bad(block, lines, good[i], column.name, reason))
-            faults |= np.asarray(wrong)
-        table = pa.table(arrays, self._schema).filter(pa.array(~faults)).combine_chunks()
-        places = [_place(block, lines, good[i]) for i in np.flatnonzero(~faults)]
-        return Rows(table, lambda rows: [places[i] for i in rows], block.line, sorted(bad, key=lambda row: row.line))
+            elif record.fields != []:
+                width = 0 if record.fields is None else len(record.fields)
+                reason = record.reason or f"has {width} values instead of {len(self._names)}"
+                line, text = _place(block, lines, record)
+                bad.append(BadRow(line, None, reason, text))
+        texts = {
+            name: pa.array([record.fields[i] for record in good if record.fields is not None], pa.string())
+            for i, name in enumerate(self._names)
+        }
+        return self._typed(block, texts, len(good), lambda at: [_place(block, lines, good[i]) for i in at], bad)
 
-    def _bad(self, block: Block, lines: list[str], record: Record, column: str | None, reason: str) -> BadRow:
-        line, text = _place(block, lines, record)
-        return BadRow(line, column, reason, text)
+    def _typed(self, block: Block, texts: dict[str, pa.Array], count: int, locate: Locate, bad: list[BadRow]) -> Rows:
+        """Rows from texts by column; those with a text that is no value of its column's type are set aside."""
+        faults: dict[int, tuple[str, str]] = {}
+        arrays = []
+        for column in self._columns:
+            if column.name not in texts:
+                arrays.append(pa.nulls(count, values.ARROW_TYPES[column.type]))
+                continue
+            array, wrong = values.parse(texts[column.name], column.type, self._nulls)
+            arrays.append(array)
+            for i in pc.indices_nonzero(wrong).to_pylist():
+                if i not in faults:
+                    faults[i] = (column.name, values.not_a(texts[column.name][i].as_py(), column.type))
+        table = pa.table(arrays, self._schema)
+        if not faults:
+            return Rows(table, locate, block.line, bad)
+        positions = sorted(faults)
+        for i, (line, text) in zip(positions, locate(positions), strict=True):
+            bad.append(BadRow(line, *faults[i], text))
+        kept = pa.array(np.delete(np.arange(count), positions))
+        bad.sort(key=lambda row: row.line)
+        return Rows(table.take(kept).combine_chunks(), locate, block.line, bad, kept)
 
     def _find_zones(self, first: Block) -> list[str]:
         """The timestamp columns whose first values have a time zone: Arrow wants to know."""
@@ -211,24 +236,24 @@ class _Parser:
         ]
 
 
-def nulled(texts: pa.Array, nulls: Sequence[str], type: ColumnType) -> pa.Array:
-    """`texts` with null where they mean it; blanks around a null text matter in text columns only."""
-    compared = texts if type is ColumnType.STRING else pc.utf8_trim_whitespace(texts)
-    mask = pc.or_(pc.is_in(texts, pa.array(nulls, pa.string())), pc.is_in(compared, pa.array(nulls, pa.string())))
-    return pc.if_else(mask, pa.scalar(None, pa.string()), texts)
-
-
 def _columns(block: Block, delimiter: str, width: int, wanted: Sequence[int]) -> list[pa.Array]:
     """Some columns of a block as texts, by position, from the rows that have as many values as they should."""
     if _is_plain(block, delimiter):
-        names = [str(i) for i in range(width)]
-        options = pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[], include_columns=[names[i] for i in wanted]
-        )
         with suppress(pa.ArrowInvalid):
-            return [column.combine_chunks() for column in _read_csv(block, names, delimiter, options, skip=True)]
+            return _read_columns(block, delimiter, width, wanted, skip=True)
     rows = [r.fields for r in records(block.lines(), delimiter) if r.fields is not None and len(r.fields) == width]
     return [pa.array([row[i] for row in rows], pa.string()) for i in wanted]
+
+
+def _read_columns(
+    block: Block, delimiter: str, width: int, wanted: Sequence[int], skip: bool = False
+) -> list[pa.Array]:
+    """Some columns of a block as texts, as Arrow reads them; see `_read_csv`."""
+    names = [str(i) for i in range(width)]
+    options = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), null_values=[], include_columns=[names[i] for i in wanted]
+    )
+    return [column.combine_chunks() for column in _read_csv(block, names, delimiter, options, skip)]
 
 
 def _is_plain(block: Block, delimiter: str) -> bool:

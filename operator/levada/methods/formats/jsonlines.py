@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from types import NoneType
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ from levada.resources.dataset import Column, Format
 
 _HEAD = 1 << 20  # bytes in which keys are looked for
 _PIECES = 16  # a refused block is split in so many
-_LEAF = 32 << 10  # bytes that are read line by line
+_LEAF = 64 << 10  # bytes that are read line by line
 _INT64 = range(-(2**63), 2**63)
 _NATIVE: dict[ColumnType, set[type]] = {
     ColumnType.INT64: {int},
@@ -211,7 +212,7 @@ def _infer(cells: list[Any]) -> tuple[ColumnType | None, str | None]:
     if not kinds:
         return None, None
     if kinds == {str}:
-        inferred, _ = values.infer(pa.array(cells, pa.string()).unique())
+        inferred, _ = values.infer(pa.array(cells, pa.string()))
         # A number in quotes was meant as a text.
         return (inferred if inferred is not None and inferred.is_temporal else ColumnType.STRING), None
     if kinds == {bool}:
@@ -225,15 +226,19 @@ def _infer(cells: list[Any]) -> tuple[ColumnType | None, str | None]:
     return ColumnType.STRING, _text(odd) if numbers * 2 > len(cells) else None
 
 
-def _typed(cells: list[Any], type: ColumnType) -> tuple[pa.Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+def _typed(cells: list[Any], wanted: ColumnType) -> tuple[pa.Array, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Values of JSON as a typed column, and a mask of those that are none (null there)."""
+    kinds = set(map(type, cells)) - {NoneType}
+    if kinds <= _NATIVE.get(wanted, {str}) and not wanted.is_temporal:
+        with suppress(pa.ArrowInvalid, OverflowError):
+            return pa.array(cells, values.ARROW_TYPES[wanted]), np.zeros(len(cells), bool)
     texts = [cell if isinstance(cell, str) or cell is None else _text(cell) for cell in cells]
-    if type is ColumnType.STRING:
+    if wanted is ColumnType.STRING:
         return pa.array(texts, pa.string()), np.zeros(len(cells), bool)
-    array, wrong = values.parse(pa.array(texts, pa.string()), type)
+    array, wrong = values.parse(pa.array(texts, pa.string()), wanted)
     # What a text would be read as, a value of another kind is not: 1.0 is no int64, 1 no boolean, 2013 no date.
-    fitting = {str, NoneType} | _NATIVE.get(type, set())
-    alien = [cell.__class__ not in fitting for cell in cells]
+    fitting = {str, NoneType} | _NATIVE.get(wanted, set())
+    alien = [type(cell) not in fitting for cell in cells]
     return array, np.asarray(wrong) | np.array(alien, bool)
 
 

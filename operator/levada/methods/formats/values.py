@@ -46,38 +46,55 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
 
 
-def parse(texts: pa.Array, type: ColumnType) -> tuple[pa.Array, pa.Array]:
-    """Texts (string, length N) as values of a type; and a boolean mask of those that are none, which are null there."""
-    nothing = pa.array(np.zeros(len(texts), dtype=bool))
+def parse(texts: pa.Array, type: ColumnType, nulls: Sequence[str] = ()) -> tuple[pa.Array, pa.Array]:
+    """Texts (string, length N) as values of a type, and a boolean mask of those that are none, which are null there.
+
+    `nulls` are the texts that mean null; blanks around them matter in text columns only.
+    """
     if type is ColumnType.STRING:
-        return texts, nothing
+        return _nulled(texts, nulls), _nothing(len(texts))
     encoded = texts.dictionary_encode()
-    distinct = pc.utf8_trim_whitespace(encoded.dictionary)
+    distinct = _nulled(pc.utf8_trim_whitespace(_nulled(encoded.dictionary, nulls)), nulls)
     values, bad = _convert(distinct, type)
-    return values.take(encoded.indices), bad.take(encoded.indices).fill_null(False)
+    wrong = bad.take(encoded.indices).fill_null(False) if bad.true_count else _nothing(len(texts))
+    return values.take(encoded.indices), wrong
+
+
+def _nulled(texts: pa.Array, nulls: Sequence[str]) -> pa.Array:
+    if not nulls:
+        return texts
+    return pc.if_else(pc.is_in(texts, pa.array(nulls, pa.string())), pa.scalar(None, pa.string()), texts)
+
+
+def _nothing(length: int) -> pa.Array:
+    return pa.array(np.zeros(length, dtype=bool))
 
 
 def _convert(texts: pa.Array, type: ColumnType) -> tuple[pa.Array, pa.Array]:
     if type is ColumnType.BOOLEAN:
         true, false = pc.is_in(texts, pa.array(TRUE)), pc.is_in(texts, pa.array(FALSE))
-        known = pc.or_(true, false)
-        return pc.if_else(known, true, pa.scalar(None, pa.bool_())), pc.invert(known)
-    likely = pc.match_substring_regex(texts, _SHAPES[type])
-    texts = pc.if_else(likely, texts, pa.scalar(None, pa.string()))
-    if type is ColumnType.TIMESTAMP:
-        texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
-        zoned = pc.fill_null(pc.match_substring_regex(texts, ZONE), False)
+        values = pc.if_else(pc.or_(true, false), true, pa.scalar(None, pa.bool_()))
+    elif type is ColumnType.TIMESTAMP:
+        exact = pc.replace_substring_regex(_likely(texts, type), r"(\.\d{6})\d+", r"\1")
+        zoned = pc.fill_null(pc.match_substring_regex(exact, ZONE), False)
         nothing = pa.scalar(None, pa.string())
-        with_zone = _cast(pc.if_else(zoned, texts, nothing), pa.timestamp("us", "UTC"))
-        values = pc.coalesce(
-            with_zone.cast(pa.timestamp("us")), _cast(pc.if_else(zoned, nothing, texts), pa.timestamp("us"))
-        )
+        with_zone = _cast(pc.if_else(zoned, exact, nothing), pa.timestamp("us", "UTC"))
+        without = _cast(pc.if_else(zoned, nothing, exact), pa.timestamp("us"))
+        values = pc.coalesce(with_zone.cast(pa.timestamp("us")), without)
     else:
-        values = _cast(texts, ARROW_TYPES[type])
+        try:
+            values = texts.cast(ARROW_TYPES[type])
+        except pa.ArrowInvalid:
+            values = _cast(_likely(texts, type), ARROW_TYPES[type])
     if type in EARLIEST:
         number = values.cast(pa.int64() if type is ColumnType.TIMESTAMP else pa.int32())
         values = pc.if_else(pc.less(number, EARLIEST[type]), pa.scalar(None, values.type), values)
-    return values, values.is_null()
+    return values, pc.and_(values.is_null(), texts.is_valid())
+
+
+def _likely(texts: pa.Array, type: ColumnType) -> pa.Array:
+    """Only those texts that look like values of a type."""
+    return pc.if_else(pc.match_substring_regex(texts, _SHAPES[type]), texts, pa.scalar(None, pa.string()))
 
 
 def _cast(texts: pa.Array, type: pa.DataType) -> pa.Array:
@@ -91,12 +108,12 @@ def _cast(texts: pa.Array, type: pa.DataType) -> pa.Array:
         return pa.concat_arrays([_cast(texts[:middle], type), _cast(texts[middle:], type)])
 
 
-def infer(texts: pa.Array) -> tuple[ColumnType | None, str | None]:
-    """The narrowest type that fits all texts that are not null; None if there are none. (Each text once is enough.)
+def infer(texts: pa.Array, nulls: Sequence[str] = ()) -> tuple[ColumnType | None, str | None]:
+    """The narrowest type that fits all texts that do not mean null; None if there are none.
 
     Where that is a text although more than half of the different values are numbers, the first that is not comes too.
     """
-    distinct = pc.utf8_trim_whitespace(texts.drop_null()).unique()
+    distinct = _nulled(pc.utf8_trim_whitespace(_nulled(texts.unique(), nulls)), nulls).drop_null().unique()
     if len(distinct) == 0:
         return None, None
     for type in _LADDER:
