@@ -178,7 +178,7 @@ class DatasetSpec(RunPolicy):
     schema_: DataSchema = Field(default_factory=DataSchema, alias="schema", description="What it looks like.")
     quality: list[QualityCheck] = Field(default_factory=list, max_length=256, description="What is demanded of it.")
     partitions: Partitions = Field(default_factory=Partitions, description="How one ingestion is split.")
-    schedule: Schedule | None = Field(default=None, description="When to ingest again.")
+    schedule: Schedule | None = Field(default=None, description="When to ingest again; the first time is at once.")
     triggers: list[Trigger] = Field(
         default_factory=list,
         max_length=16,

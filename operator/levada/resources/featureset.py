@@ -274,7 +274,10 @@ class FeatureSetSpec(RunPolicy):
         description="Datasets that the query reads, each named once; the query may read it as often as it likes.",
         json_schema_extra=list_map("dataset"),
     )
-    trigger: InputTrigger = Field(default_factory=InputTrigger, description="When new inputs start a preparation.")
+    trigger: InputTrigger = Field(
+        default_factory=InputTrigger,
+        description="Which new inputs start a preparation, where there is neither schedule nor triggers.",
+    )
     query: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
         default=None,
         description="SELECT over the inputs (DuckDB's SQL): a row per entity and time. Absent: all of the one input.",
@@ -309,7 +312,10 @@ class FeatureSetSpec(RunPolicy):
     select: Select | None = Field(default=None, description="Feature selection.")
     online: Online = Field(default_factory=Online, description="Online store.")
     partitions: int = Field(default=1, ge=1, le=256, description="Into how many files the rows are written.")
-    schedule: Schedule | None = Field(default=None, description="When to prepare again.")
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When new inputs are taken up, instead of at once; the first time is at once.",
+    )
     triggers: list[Trigger] = Field(
         default_factory=list,
         max_length=16,

@@ -18,6 +18,25 @@ Every field of the six kinds of `{names.API_VERSION}`, as `kubectl explain` show
 given. `[]` stands for each entry of a list, `<key>` for each key of a mapping.
 
 A field that no part of Levada honours yet is refused by name (`Stalled`, reason `NotSupported`), never ignored.
+
+## What statuses say
+
+- `Ready` is True while the latest spec is carried out and its result can be used, also while it is carried out once more
+  for new inputs or a tick of the schedule; Unknown while a new or changed spec is carried out for the first time; False
+  when it waits, is suspended before it was carried out, or has failed.
+- `Reconciling` is there (True) only while work goes on, `Stalled` only when a person must act.
+- `Complete` and `Failed` are there (True) only for what ends (TrainingRun, ModelCandidate, ScoringRun), once the newest
+  execution has ended.
+
+## What starts an execution
+
+The first time, a changed spec, new inputs, a tick of `schedule`, a message of `triggers`, or a request by hand:
+
+    kubectl annotate dataset flights {names.ANNOTATION_REQUESTED}="$(date)" --overwrite
+
+A changed spec ends what runs and starts anew; all else waits for the end of what runs (or as
+`schedule.concurrencyPolicy` says). Where a schedule or triggers are given, new inputs alone start nothing. A failed
+execution is tried again when the spec is edited, when it is asked for by hand, or with the next occurrence.
 """
 
 

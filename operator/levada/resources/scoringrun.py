@@ -77,7 +77,10 @@ class ScoringRunSpec(RunPolicy):
         le=1024,
         description="Into how many parts the rows are divided.",
     )
-    schedule: Schedule | None = Field(default=None, description="When to score again.")
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When what is new is scored, instead of at once; files are scored each time. The first time is at once.",
+    )
     triggers: list[Trigger] = Field(
         default_factory=list,
         max_length=16,

@@ -190,7 +190,10 @@ class TrainingRunSpec(RunPolicy):
     )
     parallelism: Parallelism = Field(default_factory=Parallelism, description="How training is spread.")
     gate: Gate | None = Field(default=None, description="What the best must reach.")
-    schedule: Schedule | None = Field(default=None, description="When to train again.")
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When a new version is trained on, instead of at once; the first time is at once.",
+    )
     triggers: list[Trigger] = Field(
         default_factory=list,
         max_length=16,
