@@ -21,9 +21,9 @@ A field that no part of Levada honours yet is refused by name (`Stalled`, reason
 
 ## What statuses say
 
-- `Ready` is True while the latest spec is carried out and its result can be used, also while it is carried out once more
-  for new inputs or a tick of the schedule; Unknown while a new or changed spec is carried out for the first time; False
-  when it waits, is suspended before it was carried out, or has failed.
+- `Ready` is True while the latest spec is carried out and its result can be used, also while it is carried out once
+  more for new inputs or a tick of the schedule; Unknown while a new or changed spec is carried out for the first time;
+  False when it waits, is suspended before it was carried out, or has failed.
 - `Reconciling` is there (True) only while work goes on, `Stalled` only when a person must act.
 - `Complete` and `Failed` are there (True) only for what ends (TrainingRun, ModelCandidate, ScoringRun), once the newest
   execution has ended.

@@ -79,7 +79,7 @@ class ScoringRunSpec(RunPolicy):
     )
     schedule: Schedule | None = Field(
         default=None,
-        description="When what is new is scored, instead of at once; files are scored each time. The first time is at once.",
+        description="When what is new is scored (files: each time), instead of at once; the first time is at once.",
     )
     triggers: list[Trigger] = Field(
         default_factory=list,
