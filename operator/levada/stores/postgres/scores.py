@@ -60,7 +60,7 @@ WHERE b.run = %(run)s AND b.part = gone.part AND b.first_row >= gone.first_row
 _FORGET_PART = _FORGET_PARTS.format("part = %(part)s")
 # Parts are disjoint, so one that overlaps is left of an attempt that divided the rows otherwise.
 _FORGET_OVERLAPPING = _FORGET_PARTS.format(
-    "part <> %(part)s AND first_row < %(first)s + %(rows)s AND first_row + rows > %(first)s"
+    "part <> %(part)s AND first_row < %(first)s::bigint + %(rows)s AND first_row + rows > %(first)s"
 )
 _NEW_PART = "INSERT INTO score_parts (run, part, first_row, rows) VALUES (%(run)s, %(part)s, %(first)s, %(rows)s)"
 
