@@ -55,6 +55,15 @@ def random_batch(first: int, rows: int) -> pa.RecordBatch:
     )
 
 
+@pytest.mark.parametrize("first", [32_000, 2**31 - 100])
+def test_score4_parts_may_begin_and_end_on_both_sides_of_the_bounds_of_smaller_integers(
+    catalogue: PostgresCatalogue, postgres: str, first: int
+) -> None:
+    assert catalogue.copy_scores(MANIFEST, 1, first, [batch(first, 30_000)]) == 30_000
+
+    assert _rows(postgres, "SELECT count(*), min(row) FROM score_rows") == [(30_000, first)]
+
+
 @pytest.mark.parametrize(
     "rows",
     [
