@@ -10,7 +10,7 @@ import pytest
 from levada.errors import Stalled
 from levada.features import query
 from levada.resources.conditions import Reason
-from levada.steps import prepare
+from levada.steps.prepare import version
 from tests.contract.prepare.conftest import World
 
 SECRET = "a-secret-of-this-machine"
@@ -64,8 +64,8 @@ def test_x5_hostile_text_is_refused_by_the_engine_too(
     world.add_batch("numbers", {"id": [1, 2]})
     sql = HOSTILE[case].format(folder=folder, port=listener.getsockname()[1])
     spec = {"inputs": [{"dataset": "numbers"}], "entity": {"keys": ["id"]}, "query": sql}
-    monkeypatch.setattr(prepare, "check_query", lambda sql, tables: None)
-    monkeypatch.setattr(prepare, "depends_on_order", lambda sql, integers: False)
+    monkeypatch.setattr(version, "check_query", lambda sql, tables: None)
+    monkeypatch.setattr(version, "depends_on_order", lambda sql, integers: False)
 
     with pytest.raises(Stalled) as stalled:
         world.prepare("numbers", spec)

@@ -130,7 +130,6 @@ def write_rows(
     batches: Iterator[pa.RecordBatch],
     derivation: Derivation,
     counts: Counts,
-    *,
     workers: int,
     progress: Callable[[int], None],
 ) -> list[StoredFile]:
