@@ -12,6 +12,7 @@ from levada.planners import executions, supported
 from levada.planners.course import NEW_INPUTS, Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import Dataset
+from levada.resources.base import essence
 from levada.resources.dataset import BatchStatus, DatasetStatus
 from levada.resources.status import Execution, RunStatus, Status
 from levada.steps.io import IngestOutput, IngestWork, StepResult
@@ -27,7 +28,7 @@ def plan(dataset: Dataset, observed: Observed, now: datetime) -> Plan:
     def identify(trigger: str, _: Inputs, source: str | None) -> str:
         # Each tick, message and request takes the data anew; new content by itself makes a new batch already.
         occurrence = None if trigger == NEW_INPUTS else trigger
-        wanted = spec.document()
+        wanted = essence(spec)
         data = {key: wanted.get(key) for key in ("source", "format", "schema", "quality")}
         return names.derived_id(Prefix.BATCH, [metadata.namespace, metadata.name, data, occurrence, source])
 

@@ -13,7 +13,7 @@ from levada.planners import definitions, executions, references, supported
 from levada.planners.course import Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import FeatureSet
-from levada.resources.base import parse_duration
+from levada.resources.base import essence, parse_duration
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column
 from levada.resources.featureset import FeatureInput, FeatureSetStatus, FeatureVersionStatus, Lookup
@@ -24,7 +24,7 @@ VERSIONS_SHOWN = 10  # as FeatureSetStatus bounds them
 # What does not touch the rows of a version: when and how it is made, and what training fits later.
 _NOT_IN_VERSION = {
     *("trigger", "schedule", "triggers", "suspend", "retries", "deadline", "resources", "podTemplate"),
-    *("transform", "select"),
+    *("engine", "transform", "select"),
 }
 
 
@@ -36,11 +36,9 @@ def plan(feature_set: FeatureSet, observed: Observed, now: datetime) -> Plan:
     spec, status, metadata = feature_set.spec, feature_set.status, feature_set.metadata
 
     def identify(_: str, inputs: Inputs, __: str | None) -> str:
-        wanted = {key: value for key, value in spec.document().items() if key not in _NOT_IN_VERSION}
-        if "engine" in wanted:
-            wanted["engine"] = {"type": spec.engine.type}
+        wanted = {key: value for key, value in essence(spec).items() if key not in _NOT_IN_VERSION}
         used = [i.document() for i in inputs]
-        return names.derived_id(Prefix.FEATURES, [metadata.namespace, metadata.name, wanted, used])
+        return names.derived_id(Prefix.FEATURES, [metadata.namespace, metadata.name, wanted, spec.engine.type, used])
 
     def build(execution: Execution, name: str) -> Job:
         used = {(i.kind, i.name): i.ids for i in execution.inputs}

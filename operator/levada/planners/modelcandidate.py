@@ -11,6 +11,7 @@ from levada.planners import executions, strategies, supported
 from levada.planners.course import Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import ModelCandidate
+from levada.resources.base import essence
 from levada.resources.modelcandidate import EvaluationStatus, ModelCandidateStatus
 from levada.resources.status import Execution, RunStatus
 from levada.steps.io import EvaluateOutput, EvaluateWork, StepResult
@@ -23,7 +24,7 @@ def plan(candidate: ModelCandidate, observed: Observed, now: datetime) -> Plan:
     evaluators = strategies.evaluators_of(spec.task, spec.evaluators)
 
     def identify(_: str, __: Inputs, ___: str | None) -> str:
-        model = spec.model.document()
+        model = essence(spec.model)
         return names.derived_id(
             Prefix.EVALUATION, [metadata.namespace, metadata.name, model, spec.task, sorted(evaluators)]
         )

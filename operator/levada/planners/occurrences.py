@@ -58,6 +58,8 @@ def ask(resource: Runnable, observed: Observed, now: datetime) -> Asked:
             if last is not None and (late is None or now - tick <= timedelta(seconds=late)):
                 trigger, ticked = f"schedule {tick:%Y-%m-%dT%H:%M:%SZ}", True
     old, pending = _split_messages(observed.triggers, status.last_message)
+    if not _triggers_of(resource.spec):
+        old, pending = observed.triggers, ()
     if pending:
         trigger = clipped(f"message {pending[-1]}", 512)
         answers["last_message"] = pending[-1]

@@ -12,6 +12,7 @@ from levada.planners import executions, references, supported
 from levada.planners.course import NEW_INPUTS, Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import ModelCandidate, ScoringRun
+from levada.resources.base import essence
 from levada.resources.conditions import Reason
 from levada.resources.scoringrun import ScoresStatus, ScoringRunStatus
 from levada.resources.status import Execution, InputVersion, RunStatus
@@ -33,7 +34,7 @@ def plan(run: ScoringRun, observed: Observed, now: datetime) -> Plan:
     def identify(trigger: str, inputs: Inputs, model: str | None) -> str:
         # Files may have changed unseen, so each tick, message and request takes them anew.
         unseen = spec.input.type == "object" and trigger != NEW_INPUTS
-        wanted = [spec.input.document(), spec.output.document(), spec.model.document()]
+        wanted = [essence(spec.input), essence(spec.output), essence(spec.model)]
         used = [i.document() for i in inputs]
         return names.derived_id(
             Prefix.SCORING,

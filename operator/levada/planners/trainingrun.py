@@ -13,6 +13,7 @@ from levada.planners.conditions import clipped
 from levada.planners.course import Course, Inputs, Outcome
 from levada.planners.plan import Action, Decision, Job, JobState, Observed, Plan
 from levada.resources import Ref, TrainingRun
+from levada.resources.base import essence
 from levada.resources.status import Execution, InputVersion, RunStatus
 from levada.resources.trainingrun import CandidateStatus, SplitStatus, TrainingRunStatus
 from levada.steps.io import StepError, TrainedCandidate, TrainOutput, TrainWork
@@ -24,7 +25,7 @@ def plan(run: TrainingRun, observed: Observed, now: datetime) -> Plan:
     spec, metadata = run.spec, run.metadata
 
     def identify(_: str, inputs: Inputs, fitted: str | None) -> str:
-        wanted = spec.document()
+        wanted = essence(spec)
         data = {key: wanted.get(key) for key in ("task", "split", "algorithms")}
         return names.derived_id(Prefix.TRAINING, [metadata.namespace, metadata.name, data, fitted, _version(inputs)])
 
@@ -76,9 +77,7 @@ def plan(run: TrainingRun, observed: Observed, now: datetime) -> Plan:
 def split_id(run: TrainingRun, version: str) -> str:
     """The id of the split of a feature set version: the same for every training that splits it alike."""
     metadata, spec = run.metadata, run.spec
-    return names.derived_id(
-        Prefix.SPLIT, [metadata.namespace, metadata.name, version, spec.task, spec.split.document()]
-    )
+    return names.derived_id(Prefix.SPLIT, [metadata.namespace, metadata.name, version, spec.task, essence(spec.split)])
 
 
 def candidate_names(run: TrainingRun, execution: Execution) -> list[str]:
@@ -91,7 +90,7 @@ def _fitted(run: TrainingRun, observed: Observed) -> str | None:
     ref = Ref(Kind.FEATURE_SET, run.metadata.namespace, run.spec.feature_set.name)
     if ref not in observed.resources:
         return None
-    document = observed.resources[ref].spec.document()
+    document = essence(observed.resources[ref].spec)
     return names.short_hash([document.get("transform"), document.get("select")])
 
 

@@ -161,6 +161,12 @@ def _list_maps(model: type[Model]) -> list[tuple[str, str]]:
     return [(name, str(found[0])) for name, found in keys if isinstance(found, list)]
 
 
+def essence(model: Model) -> dict[str, Any]:
+    """A model's document without what is as by default: ids are derived from it, so that a field which is added later,
+    or a default that the API server fills in, makes no other id."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
+
 class SecretRef(Model):
     """Secrets by reference only: a Secret of the same namespace, or locally a file or environment variables."""
 

@@ -84,7 +84,7 @@ class RunStatus(Status):
     last_schedule_time: datetime | None = Field(
         default=None, description="Newest tick of the schedule that was answered."
     )
-    last_message: str | None = Field(default=None, max_length=256, description="Newest message that was answered.")
+    last_message: str | None = Field(default=None, max_length=1024, description="Newest message that was answered.")
     last_request: str | None = Field(
         default=None, max_length=256, description="Value of the annotation levada.dev/requested-at that was answered."
     )

@@ -72,6 +72,12 @@ def test_x5_the_id_of_an_execution_depends_on_its_inputs_alone() -> None:
     assert run(world(format={"type": "jsonl"})) != batch(first)
 
 
+def test_x5_a_default_that_is_written_out_makes_no_other_id() -> None:
+    # The API server writes defaults out, and a field that is added later has one.
+    written = {"type": "csv", "delimiter": ",", "header": True, "nullValues": ["", "NA"], "encoding": "utf-8"}
+    assert run(world()) == run(world(format=written, quality=[], schema={}, suspend=False))
+
+
 def test_x5_a_job_that_was_lost_is_asked_for_again() -> None:
     made = world()
     (job,) = made.reconcile(FLIGHTS).jobs
@@ -510,6 +516,14 @@ def test_ing4_a_message_shown_again_after_it_was_answered_starts_nothing() -> No
     made = triggered()
     made.triggers[FLIGHTS] = ("m1",)
     run(made)
+    made.triggers[FLIGHTS] = ("m1",)
+    planned = made.reconcile(FLIGHTS)
+    assert (planned.jobs, planned.answered) == ((), ("m1",))
+
+
+def test_ing4_messages_of_a_trigger_that_was_taken_away_start_nothing() -> None:
+    made = triggered()
+    made.edit(FLIGHTS, triggers=None)
     made.triggers[FLIGHTS] = ("m1",)
     planned = made.reconcile(FLIGHTS)
     assert (planned.jobs, planned.answered) == ((), ("m1",))
