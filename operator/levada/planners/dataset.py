@@ -9,7 +9,7 @@ from typing import Any
 from levada import names
 from levada.names import Prefix
 from levada.planners import executions, supported
-from levada.planners.course import NEW_INPUTS, Course, Inputs, Outcome
+from levada.planners.course import INITIAL, NEW_INPUTS, Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import Dataset
 from levada.resources.base import essence
@@ -26,8 +26,8 @@ def plan(dataset: Dataset, observed: Observed, now: datetime) -> Plan:
     spec, status, metadata = dataset.spec, dataset.status, dataset.metadata
 
     def identify(trigger: str, _: Inputs, source: str | None) -> str:
-        # Each tick, message and request takes the data anew; new content by itself makes a new batch already.
-        occurrence = None if trigger == NEW_INPUTS else trigger
+        # Each tick, message and request takes the data anew; content that is seen is told apart by itself.
+        occurrence = None if trigger in (INITIAL, NEW_INPUTS) else trigger
         wanted = essence(spec)
         data = {key: wanted.get(key) for key in ("source", "format", "schema", "quality")}
         return names.derived_id(Prefix.BATCH, [metadata.namespace, metadata.name, data, occurrence, source])

@@ -36,6 +36,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Decided:
+    """Which execution there is to be."""
+
     execution: Execution | None
     started: str = ""  # why, if it was started just now
     fresh: bool = False  # its spec has not been carried out before
@@ -45,6 +47,7 @@ class Decided:
 
 
 def ask(resource: Runnable, observed: Observed, now: datetime) -> Asked:
+    """What is due by schedule, message or request, the last of them winning."""
     status, plan = resource.status, _schedule_of(resource.spec)
     answers: dict[str, Any] = {}
     trigger: str | None = None
@@ -77,6 +80,7 @@ def _split_messages(messages: tuple[str, ...], last: str | None) -> tuple[tuple[
 
 
 def decide(resource: Runnable, observed: Observed, now: datetime, course: Course, asked: Asked) -> Decided:
+    """Whether the present execution stays or another begins, and why."""
     spec, status = resource.spec, resource.status
     run = status.execution
     inputs = course.inputs
@@ -179,6 +183,7 @@ def _policy(spec: RunPolicy) -> str:
 
 
 def until_next_tick(spec: RunPolicy, now: datetime) -> timedelta | None:
+    """How long until the schedule's next tick; None where there is none to wait for."""
     plan = _schedule_of(spec)
     if plan is None or getattr(spec, "suspend", False):
         return None

@@ -58,17 +58,19 @@ def references_of(resource: AnyResource) -> frozenset[Ref]:
 
 def find_cycles(resources: Mapping[Ref, AnyResource]) -> list[tuple[Ref, ...]]:
     """Every cycle of FeatureSets that look each other up, each once, beginning with its first by name."""
-    cycles = {cycle for ref in resources if (cycle := cycle_through(ref, resources)) is not None}
+    starts = [resource for resource in resources.values() if isinstance(resource, FeatureSet)]
+    cycles = {cycle for start in starts if (cycle := cycle_through(start, resources)) is not None}
     return sorted({_from_first(cycle) for cycle in cycles})
 
 
-def cycle_through(start: Ref, resources: Mapping[Ref, AnyResource]) -> tuple[Ref, ...] | None:
+def cycle_through(start: FeatureSet, resources: Mapping[Ref, AnyResource]) -> tuple[Ref, ...] | None:
     """A shortest way from a FeatureSet over look-ups back to itself, or None."""
-    ways: list[tuple[Ref, ...]] = [(start,)]
-    seen = {start}
+    ways: list[tuple[Ref, ...]] = [(start.ref,)]
+    seen = {start.ref}
     for way in ways:
-        for other in _lookups(resources.get(way[-1])):
-            if other == start:
+        here = start if way[-1] == start.ref else resources.get(way[-1])
+        for other in _lookups(here):
+            if other == start.ref:
                 return way
             if other not in seen:
                 seen.add(other)
@@ -163,7 +165,7 @@ def _not_yet(resource: AnyResource, what: str) -> Waiting:
 
 def refuse_cycle(resource: FeatureSet, observed: Observed) -> None:
     """Raise Stalled if a FeatureSet looks itself up, directly or over others."""
-    cycle = cycle_through(resource.ref, {**observed.resources, resource.ref: resource})
+    cycle = cycle_through(resource, observed.resources)
     if cycle is not None:
         way = " → ".join(ref.name for ref in (*cycle, cycle[0]))
         raise Stalled(

@@ -9,7 +9,7 @@ from levada import names
 from levada.errors import Stalled, Waiting
 from levada.names import Kind, Prefix
 from levada.planners import executions, references, supported
-from levada.planners.course import NEW_INPUTS, Course, Inputs, Outcome
+from levada.planners.course import INITIAL, NEW_INPUTS, Course, Inputs, Outcome
 from levada.planners.plan import Job, JobState, Observed, Plan
 from levada.resources import ModelCandidate, ScoringRun
 from levada.resources.base import essence
@@ -33,7 +33,7 @@ def plan(run: ScoringRun, observed: Observed, now: datetime) -> Plan:
 
     def identify(trigger: str, inputs: Inputs, model: str | None) -> str:
         # Files may have changed unseen, so each tick, message and request takes them anew.
-        unseen = spec.input.type == "object" and trigger != NEW_INPUTS
+        unseen = spec.input.type == "object" and trigger not in (INITIAL, NEW_INPUTS)
         wanted = [essence(spec.input), essence(spec.output), essence(spec.model)]
         used = [i.document() for i in inputs]
         return names.derived_id(

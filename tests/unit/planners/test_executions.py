@@ -65,6 +65,18 @@ def test_ing1_each_batch_is_listed_newest_first() -> None:
     assert flights(made).status.batch_count == 2
 
 
+def test_ing1_content_that_comes_back_is_the_batch_that_it_was() -> None:
+    made = world()
+    made.sources[FLIGHTS] = "a"
+    first = run(made)
+    made.sources[FLIGHTS] = "b"
+    second = run(made)
+    made.sources[FLIGHTS] = "a"
+    made.settle()
+    assert flights(made).status.batches == [first, second]
+    assert (flights(made).status.batch_count, batch(made)) == (2, first)
+
+
 def test_x5_the_id_of_an_execution_depends_on_its_inputs_alone() -> None:
     first, second = world(), world()
     second.now += timedelta(days=3)
