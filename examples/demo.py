@@ -24,6 +24,7 @@ from levada.engines.local.engine import LocalEngine, succeeded
 from levada.engines.local.lineage import as_tree
 from levada.engines.local.session import report_path, run_session
 from levada.engines.local.stores import Stores
+from levada.errors import LevadaError
 from levada.resources import Deployment, ModelCandidate
 from levada.resources.manifests import load
 from levada.stores.ports import Catalogue, LineageNode
@@ -123,6 +124,9 @@ def main() -> int:
             world = run_session(HOME, resources, display, serve=True, settled=settled)
     except KeyboardInterrupt:
         return 0
+    except LevadaError as error:
+        error_console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 1
     return 0 if all(succeeded(resource) for resource in world.values()) else 1
 
 

@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 import yaml
 from rich.console import Console
+from typer.core import TyperGroup
 
 from levada import __version__
 from levada.errors import LevadaError
 from levada.names import PLURALS, SHORT_NAMES, Kind
 from levada.resources import AnyResource, Ref
-from levada.resources.manifests import load
+from levada.resources.manifests import load_all
+
+
+class _Commands(TyperGroup):
+    """The commands; what Levada itself has to say of an error is one sentence and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LevadaError as error:
+            raise _fail(str(error)) from error
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Machine-learning pipelines from YAML manifests, on this machine.",
     no_args_is_help=True,
     add_completion=False,
@@ -29,7 +44,7 @@ app = typer.Typer(
 EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 130
 
 # Where there is no terminal, lines are as long as they are: somebody greps them.
-out = Console(width=None if sys.stdout.isatty() else 200)
+out = Console(width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True)
 
 
@@ -45,7 +60,7 @@ Files = Annotated[
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="LEVADA_HOME", help="Folder that holds all state.", file_okay=False)
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace where a manifest names none.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace where a manifest or you name none.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print.")]
 DEFAULT_HOME = Path(".levada")
 
@@ -63,32 +78,38 @@ def run(
     Progress goes to stderr, the resources with their status to stdout. Exit code 0: all ready or complete;
     1: something failed; 2: a manifest is invalid (nothing was started).
     """
-    from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order
+    from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order, summary
     from levada.engines.local.engine import LocalEngine, succeeded
+    from levada.engines.local.home import Unchangeable
     from levada.engines.local.session import run_session
     from levada.engines.local.stores import Stores
 
     resources = _load(filename, namespace)
     display = LiveDisplay(err) if err.is_terminal else PlainDisplay(err)
+    served: dict[Ref, str] = {}
 
     async def settled(engine: LocalEngine, stores: Stores) -> bool:
-        for record in engine.records.values():
+        for ref, record in engine.records.items():
             url = getattr(record.resource.status, "url", None)
-            if url:
-                err.print(f"{record.resource.ref} serves at {url}", highlight=False, soft_wrap=True)
+            if serve and url and served.get(ref) != url:
+                served[ref] = url
+                err.print(f"{ref} serves at {url}", highlight=False, soft_wrap=True)
         return serve
 
     try:
         with display:
             world = run_session(home, resources, display, serve=serve, settled=settled)
-    except LevadaError as error:
-        raise _fail(str(error)) from error
+    except Unchangeable as error:
+        raise _fail(str(error), EXIT_INVALID) from error
     except KeyboardInterrupt:
-        err.print("interrupted; run again to go on from here")
+        err.print("ended; run again to go on from here")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    given = {resource.ref for resource in resources}
     _print([world[ref] for ref in sorted(world, key=pipeline_order)], output)
-    if not all(succeeded(resource) for ref, resource in world.items() if ref in given):
+    failed = [world[resource.ref] for resource in resources if not succeeded(world[resource.ref])]
+    for resource in failed:
+        state, message = summary(resource)
+        err.print(f"{resource.ref} is {state}: {message}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -97,29 +118,56 @@ def get(
     kind: Annotated[str, typer.Argument(help="Kind, plural or short name, or `all`.")],
     name: Annotated[str | None, typer.Argument(help="Name of one resource.")] = None,
     home: HomeOption = DEFAULT_HOME,
-    namespace: Namespace = "default",
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace; all of them, or `default` with a name.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show resources with their status."""
-    from levada.engines.local.home import Home
+    from levada.engines.local.access import home_of
+    from levada.engines.local.columns import kind_table
 
     kinds = list(Kind) if kind.lower() in ("all", "levada") else [_kind(kind)]
+    if name is not None and namespace is None:
+        namespace = "default"
     found = [
         record.resource
-        for record in Home(home).all()
+        for record in home_of(home).all()
         if record.resource.kind in kinds
-        and (name is None or (record.resource.metadata.name, record.resource.metadata.namespace) == (name, namespace))
+        and name in (None, record.resource.metadata.name)
+        and namespace in (None, record.resource.metadata.namespace)
     ]
     if name is not None and not found:
         raise _fail(f"there is no {kind} '{name}' in namespace '{namespace}' of the home {home}")
-    _print(found, output, single=name is not None and len(found) == 1)
+    if output != Output.TABLE:
+        _print(found, output, single=name is not None and len(found) == 1)
+        return
+    if not found:
+        where = f"namespace '{namespace}' of the home" if namespace else "the home"
+        err.print(f"there is no {'resource' if len(kinds) > 1 else kinds[0].value} in {where} {home}", highlight=False)
+    namespaces = len({resource.metadata.namespace for resource in found}) > 1
+    for shown in kinds:
+        if mine := [resource for resource in found if resource.kind == shown]:
+            if len(kinds) > 1:
+                out.print(f"{shown.value}:")
+            out.print(kind_table(shown, mine, namespaces=namespaces))
 
 
 @app.command()
 def validate(filename: Files, namespace: Namespace = "default") -> None:
-    """Check manifests without running anything."""
+    """Check manifests without running anything: fields, queries, expressions, names of strategies, cycles.
+
+    Exit code 0: all are valid; 2: one is not.
+    """
+    from levada.planners import refusals
+
     resources = _load(filename, namespace)
-    out.print(f"{len(resources)} resources are valid")
+    refused = refusals(resources, datetime.now(UTC), local=True)
+    for ref, why in refused.items():
+        err.print(f"{ref}: {why}", markup=False, highlight=False, soft_wrap=True)
+    if refused:
+        raise typer.Exit(EXIT_INVALID)
+    out.print(f"{len(resources)} resource{' is' if len(resources) == 1 else 's are'} valid", highlight=False)
 
 
 @app.command()
@@ -184,17 +232,25 @@ def delete(
         refs = [Ref(_kind(kind), namespace, name)]
     else:
         raise _fail("say what to delete: a kind and a name, or manifests with -f")
-    try:
-        deleted = delete_from(home, refs, keep_data=keep_data)
-    except LevadaError as error:
-        raise _fail(str(error)) from error
-    for ref in deleted:
+    deleted = delete_from(home, refs, keep_data=keep_data)
+    for ref in deleted.refs:
         out.print(f"deleted {ref}", highlight=False)
+    for ref, other in deleted.waiting:
+        err.print(f"{ref} refers to {other}, which is gone now", highlight=False, soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
     """Machine-learning pipelines from YAML manifests, on this machine."""
+    # As it stands when something is logged: a live display puts its own in the place of stderr.
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
     if version:
         out.print(__version__)
         raise typer.Exit
@@ -204,8 +260,8 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def _load(filenames: Iterable[str], namespace: str) -> list[AnyResource]:
-    resources, problems = load(list(filenames), namespace)
-    for problem in problems:
+    resources, problems, notes = load_all(list(filenames), namespace)
+    for problem in [*notes, *problems]:
         err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_INVALID)
@@ -223,9 +279,9 @@ def _kind(text: str) -> Kind:
     raise _fail(f"there is no kind '{text}'; there are {known}")
 
 
-def _fail(message: str) -> typer.Exit:
+def _fail(message: str, code: int = EXIT_FAILED) -> typer.Exit:
     err.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(EXIT_FAILED)
+    return typer.Exit(code)
 
 
 def _print(resources: list[AnyResource], output: Output, *, single: bool = False) -> None:

@@ -165,4 +165,17 @@ def step_prefix(namespace: str, job: str) -> str:
     return f"steps/{namespace}/{job}/"
 
 
+def resource_prefixes(kind: Kind, namespace: str, name: str) -> list[str]:
+    """Below which everything lies that a resource makes, but for the results of its jobs."""
+    folders = {
+        Kind.DATASET: [batch_prefix(namespace, name, "")],
+        Kind.FEATURE_SET: [features_prefix(namespace, name, "")],
+        Kind.TRAINING_RUN: [split_prefix(namespace, name, "")],
+        Kind.MODEL_CANDIDATE: [model_prefix(namespace, name), evaluation_prefix(namespace, name, "")],
+        Kind.DEPLOYMENT: [],
+        Kind.SCORING_RUN: [scores_prefix(namespace, name, "")],
+    }
+    return [prefix.rstrip("/") + "/" for prefix in folders[kind]]
+
+
 MANIFEST = "manifest.json"

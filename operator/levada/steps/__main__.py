@@ -50,7 +50,9 @@ def main(path: Path) -> int:
         except Exception as error:
             traceback.print_exc()
             reason = Reason.STORE_UNAVAILABLE if isinstance(error, StoreUnavailable) else Reason.STEP_FAILED
-            message = str(error) if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {error}"
+            # One line: the log has the whole.
+            text = " ".join(str(error).split())
+            message = text if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {text}"
             termination = Termination(error=StepError(reason=reason, message=message))
             code = EXIT_RETRY
     _leave(settings.termination_log, termination)
@@ -77,7 +79,7 @@ def _run(context: StepContext) -> Termination:
 
 
 def _leave(path: Path, termination: Termination) -> None:
-    """Write the termination message whole or not at all where the file system lets us (a container's log is a mount)."""
+    """Write the termination message whole or not at all, unless it is a file already (a container's mount)."""
     data = termination.to_bytes()
     if len(data) > TERMINATION_LIMIT and termination.error is not None:
         cut = termination.error.message.encode()[: TERMINATION_LIMIT // 4].decode(errors="ignore") + " …"

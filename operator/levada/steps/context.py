@@ -22,9 +22,7 @@ class ProgressFile:
     path: Path | None
     _last: float = 0.0
 
-    def __call__(
-        self, phase: str, done: int, total: int | None = None, unit: str = "rows"
-    ) -> None:
+    def __call__(self, phase: str, done: int, total: int | None = None, unit: str = "rows") -> None:
         """Say how far a phase is; the last record of a phase (done == total) is always written."""
         if self.path is None:
             return

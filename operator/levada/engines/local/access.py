@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from levada.engines.local.home import Home
+from levada import names
+from levada.engines.local.home import Home, Record
 from levada.engines.local.servers import LocalServers
 from levada.errors import LevadaError
+from levada.names import Kind
+from levada.planners import references_of
 from levada.resources import Ref
 from levada.settings import Settings, from_environment
-from levada.stores.open import open_catalogue, open_objects
+from levada.stores.open import open_catalogue, open_objects, open_online
 from levada.stores.ports import Catalogue
 
 
@@ -20,11 +25,17 @@ def open_servers(root: Path) -> LocalServers:
     return LocalServers(root, durable=Settings().local_durable)
 
 
+def home_of(root: Path) -> Home:
+    """The home at a folder; raises LevadaError if there is none."""
+    if not (root / "resources").exists():
+        raise LevadaError(f"there is no home at {root}: `levada run` makes one, --home names another")
+    return Home(root)
+
+
 @contextmanager
 def settings_of(root: Path) -> Iterator[Settings]:
     """Settings that lead to a home's stores."""
-    if not (root / "resources").exists():
-        raise LevadaError(f"there is no home at {root}: `levada run` makes one, --home names another")
+    home_of(root)
     running = LocalServers.running(root)
     if running is not None:
         yield from_environment(running.environment())
@@ -39,32 +50,74 @@ def catalogue_of(root: Path) -> Iterator[Catalogue]:
     with settings_of(root) as settings:
         catalogue = open_catalogue(settings)
         try:
+            catalogue.migrate()  # a home in which nothing has run yet has no schema
             yield catalogue
         finally:
             catalogue.close()
 
 
-def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> list[Ref]:
-    """Delete resources of a home and what they own, with the data that they made; what was deleted.
+@dataclass(frozen=True)
+class Deleted:
+    """What was deleted, and what refers to it and now waits."""
 
-    Raises LevadaError if one does not exist, and HomeInUse while an engine runs: it would make things anew.
+    refs: list[Ref]
+    waiting: list[tuple[Ref, Ref]]  # a resource, and the deleted one that it refers to
+
+
+def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> Deleted:
+    """Delete resources of a home and what they own, with the data that they made.
+
+    All or none: raises LevadaError if one does not exist or belongs to another that would make it anew, and HomeInUse
+    while an engine runs. Killed in between, it can be done again.
     """
-    home = Home(root)
-    records = {record.resource.ref: record for record in home.all()}
-    wanted = set(refs)
-    for ref in wanted:
-        if ref not in records:
-            raise LevadaError(f"there is no {ref} in the home {root}")
-    while owned := {ref for ref, record in records.items() if record.owner in wanted} - wanted:
-        wanted |= owned
+    home_of(root)
     with open_servers(root) as servers:
+        home = Home(root)
+        records = {record.resource.ref: record for record in home.all()}
+        wanted = _with_owned(set(refs), records, root)
         if not keep_data:
-            settings = from_environment(servers.start_all().environment())
-            catalogue, objects = open_catalogue(settings), open_objects(settings)
-            for ref in sorted(wanted):
-                for prefix in catalogue.forget(ref):
-                    objects.delete_prefix(prefix)
-            catalogue.close()
+            _delete_data(home, sorted(wanted), from_environment(servers.start_all().environment()))
         for ref in sorted(wanted):
             home.remove(ref)
-    return sorted(wanted)
+    waiting = [
+        (ref, other)
+        for ref in sorted(records.keys() - wanted)
+        for other in sorted(references_of(records[ref].resource) & wanted)
+    ]
+    return Deleted(sorted(wanted), waiting)
+
+
+def _with_owned(refs: set[Ref], records: Mapping[Ref, Record], root: Path) -> set[Ref]:
+    for ref in sorted(refs):
+        if ref not in records:
+            raise LevadaError(f"there is no {ref} in the home {root}")
+        owner = records[ref].owner
+        if owner in records and owner not in refs:
+            raise LevadaError(f"{ref} belongs to {owner}, which would make it again: delete {owner}")
+    wanted = set(refs)
+    while owned := {ref for ref, record in records.items() if record.owner in wanted} - wanted:
+        wanted |= owned
+    return wanted
+
+
+def _delete_data(home: Home, refs: Iterable[Ref], settings: Settings) -> None:
+    catalogue, objects, online = open_catalogue(settings), open_objects(settings), open_online(settings)
+
+    async def forget_online(feature_sets: list[Ref]) -> None:
+        try:
+            for ref in feature_sets:
+                await online.forget(ref.namespace, ref.name)
+        finally:
+            await online.close()
+
+    try:
+        catalogue.migrate()
+        for ref in refs:
+            catalogue.forget(ref)
+            results = [names.step_prefix(ref.namespace, job.name) for job in home.jobs_of(ref)]
+            for prefix in (*names.resource_prefixes(ref.kind, ref.namespace, ref.name), *results):
+                objects.delete_prefix(prefix)
+        if feature_sets := [ref for ref in refs if ref.kind is Kind.FEATURE_SET]:
+            asyncio.run(forget_online(feature_sets))
+    finally:
+        catalogue.close()

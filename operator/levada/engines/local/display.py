@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from levada.engines.local.engine import LocalEngine
+from levada.engines.local.jobs import Pace
 from levada.resources import AnyResource, Ref
 from levada.resources.conditions import ConditionType, condition_of, is_true
-from levada.steps.io import ProgressRecord
 
 PLAIN_EVERY = 2.0  # seconds between two progress lines of one resource where there is no terminal
 
@@ -40,7 +41,7 @@ class Display(Protocol):
 
 def rows_of(engine: LocalEngine) -> list[Row]:
     """The engine's resources as rows, in the order of the pipeline."""
-    running = {ref: (record, since) for ref, record, since in engine.jobs.progress()}
+    running = dict(engine.jobs.progress())
     return [_row(engine.records[ref].resource, running.get(ref)) for ref in sorted(engine.records, key=pipeline_order)]
 
 
@@ -48,8 +49,8 @@ def summary(resource: AnyResource) -> tuple[str, str]:
     """State and message of a resource, from its conditions."""
     conditions = resource.status.conditions
     for type, state in (
-        (ConditionType.STALLED, "Stalled"),
         (ConditionType.FAILED, "Failed"),
+        (ConditionType.STALLED, "Stalled"),
         (ConditionType.COMPLETE, "Complete"),
         (ConditionType.READY, "Ready"),
     ):
@@ -66,40 +67,48 @@ def pipeline_order(ref: Ref) -> tuple[int, str, str]:
     return list(type(ref.kind)).index(ref.kind), ref.namespace, ref.name
 
 
-def _row(resource: AnyResource, running: tuple[ProgressRecord, datetime] | None) -> Row:
+def _row(resource: AnyResource, pace: Pace | None) -> Row:
     state, message = summary(resource)
-    progress = ""
-    if running is not None and state not in ("Ready", "Complete"):
-        record, since = running
-        progress = describe(record, (datetime.now(UTC) - since).total_seconds())
-    return Row(resource.ref, state, progress, message)
+    return Row(resource.ref, state, describe(pace) if pace is not None else "", message)
 
 
-def describe(record: ProgressRecord, seconds: float) -> str:
+def describe(pace: Pace) -> str:
     """`prepare 120,000 of 336,776 rows, 60,000/s, 4 s left`."""
-    rate = record.done / seconds if seconds > 0 else 0.0
+    record, rate = pace.record, pace.rate
     text = f"{record.phase} {record.done:,}"
     if record.total is not None:
         text += f" of {record.total:,}"
     text += f" {record.unit}"
     if rate >= 1:
         text += f", {rate:,.0f}/s"
-        if record.total is not None and record.total > record.done:
-            text += f", {(record.total - record.done) / rate:,.0f} s left"
+    if rate > 0 and record.total is not None and record.total > record.done:
+        text += f", {_duration((record.total - record.done) / rate)} left"
     return text
+
+
+def _duration(seconds: float) -> str:
+    """`4 s`, `3 min`, `1 h 05 min`."""
+    if seconds < 100:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
 _STYLES = {"Ready": "green", "Complete": "green", "Stalled": "red", "Failed": "red", "Running": "yellow"}
 
 
-def table(rows: Iterable[Row], title: str | None = None) -> Table:
+def table(rows: Iterable[Row]) -> Table:
     """Rows as a table."""
-    grid = Table(title=title, box=None, pad_edge=False, title_justify="left")
-    for heading in ("KIND", "NAME", "STATE", "PROGRESS", "MESSAGE"):
+    shown = list(rows)
+    progress = any(row.progress for row in shown)
+    grid = Table(box=None, pad_edge=False)
+    for heading in ("KIND", "NAME", "STATE", *(["PROGRESS"] if progress else []), "MESSAGE"):
         grid.add_column(heading, no_wrap=heading in ("KIND", "NAME", "STATE"), overflow="fold")
-    for row in rows:
-        style = _STYLES.get(row.state, "dim")
-        grid.add_row(row.ref.kind.value, row.ref.name, f"[{style}]{row.state}[/]", row.progress, row.message)
+    for row in shown:
+        state = Text(row.state, _STYLES.get(row.state, "dim"))
+        # As texts: what stands in brackets in a message is no markup.
+        cells = [Text(row.progress)] if progress else []
+        grid.add_row(row.ref.kind.value, row.ref.name, state, *cells, Text(row.message))
     return grid
 
 
@@ -147,7 +156,7 @@ class PlainDisplay:
 
     def _say(self, row: Row, text: str) -> None:
         self.console.print(
-            f"{row.ref.kind.value:<14} {row.ref.name:<24} {row.state:<9} {text}",
+            f"{row.ref.kind.value:<14} {row.ref.name:<32} {row.state:<9} {text}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -26,7 +26,7 @@ from levada.events import Event, EventType
 from levada.names import Kind
 from levada.planners import plan, references_of
 from levada.planners.plan import Decision, Observed, Plan
-from levada.resources import AnyResource, Dataset, Ref
+from levada.resources import AnyResource, Dataset, Deployment, Ref
 from levada.resources.conditions import ConditionType, is_true
 
 log = structlog.get_logger()
@@ -40,6 +40,8 @@ _STEPS = {
     Kind.SCORING_RUN: "score",
 }
 RETRY_AFTER = timedelta(seconds=1)  # after a store did not answer
+# The longest that a timer runs: its clock stands still while the machine sleeps, schedules do not.
+LOOK_AGAIN = timedelta(minutes=1)
 
 
 class LocalEngine:
@@ -49,29 +51,38 @@ class LocalEngine:
         self._home = home
         self._stores = stores
         self.records: dict[Ref, Record] = {record.resource.ref: record for record in home.all()}
-        self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark)
-        self.scorers = Scorers(home, stores.for_steps, self._mark, keep=serve)
+        self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark, self._break)
+        self.scorers = Scorers(home, stores.for_steps, self._mark, self._break, keep=serve)
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._woken = asyncio.Event()
         self._timers: dict[Ref, asyncio.TimerHandle] = {}
         self._retrying: set[Ref] = set()
+        self._error: BaseException | None = None  # of something in the background; it ends the run
 
     def apply(self, resources: Iterable[AnyResource]) -> None:
-        """Take over manifests; raises Stalled where a field changed that may not."""
-        for resource in resources:
+        """Take over manifests, all or none; raises Unchangeable where a field changed that may not."""
+        given = list(resources)
+        for resource in given:
+            self._home.check(resource)
+        for resource in given:
             self._put(self._home.apply(resource))
 
     async def run(self, settled: Callable[[], Awaitable[bool]]) -> None:
-        """Reconcile until there is nothing left to do and `settled`, awaited then, says not to go on."""
+        """Reconcile until there is nothing left to do and `settled`, awaited then, says not to go on.
+
+        It may be awaited many times. Raises what went wrong in the background, such as a server that does not start.
+        """
         self.jobs.retry_failed()
         for ref in self.records:
             self._mark(ref)
         try:
             while True:
-                while self._dirty:
+                while self._dirty and self._error is None:
                     ref = next(iter(self._dirty))
                     del self._dirty[ref]
                     await self._reconcile(ref)
+                if self._error is not None:
+                    raise self._error
                 if self._settled() and not await settled():
                     return
                 await self._woken.wait()
@@ -87,16 +98,19 @@ class LocalEngine:
             timer.cancel()
         await self.jobs.stop()
         await self.scorers.stop()
-        # Statuses must not go on saying that something is served.
-        for ref, record in list(self.records.items()):
-            if ref.kind == Kind.DEPLOYMENT:
-                self._write_status(record, self._plan(record))
+        # Statuses must not go on saying that something is served. Not by a plan: it may decide something anew, and
+        # decisions are recorded before they are carried out.
+        for record in list(self.records.values()):
+            resource = record.resource
+            if isinstance(resource, Deployment) and resource.status.url is not None:
+                self._save(with_status(record, resource.status.model_copy(update={"url": None})))
 
     # --- one resource ----------------------------------------------------------------------------------------------
 
     async def _reconcile(self, ref: Ref) -> None:
         record = self.records.get(ref)
         if record is None:
+            self._retrying.discard(ref)
             return
         planned = self._plan(record)
         try:
@@ -159,7 +173,15 @@ class LocalEngine:
             data={**decision.data, "reason": decision.reason.value, "message": decision.message},
         )
         catalogue = await self._stores.catalogue()
-        catalogue.record_decision(ref, ACTOR, decision.action.value, decision.reason.value, decision.message, event)
+        await asyncio.to_thread(
+            catalogue.record_decision,
+            ref,
+            ACTOR,
+            decision.action.value,
+            decision.reason.value,
+            decision.message,
+            event,
+        )
         record = replace(record, recorded=record.recorded | {event_id})
         self._home.save(record)
         self.records[ref] = record
@@ -170,7 +192,9 @@ class LocalEngine:
         checked = self.scorers.checked(record)
         if planned.status == record.resource.status and checked == record.checked_serving:
             return
-        record = replace(with_status(record, planned.status), checked_serving=checked)
+        self._save(replace(with_status(record, planned.status), checked_serving=checked))
+
+    def _save(self, record: Record) -> None:
         self._home.save(record)
         self._put(record)
 
@@ -196,7 +220,12 @@ class LocalEngine:
     def _later(self, ref: Ref, after: timedelta) -> None:
         if ref in self._timers:
             self._timers[ref].cancel()
-        self._timers[ref] = asyncio.get_running_loop().call_later(after.total_seconds(), self._mark, ref)
+        seconds = min(after, LOOK_AGAIN).total_seconds()
+        self._timers[ref] = asyncio.get_running_loop().call_later(seconds, self._mark, ref)
+
+    def _break(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._woken.set()
 
 
 def succeeded(resource: AnyResource) -> bool:

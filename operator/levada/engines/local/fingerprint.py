@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from levada import names
+from levada.methods.sources.globs import matcher
 from levada.resources.dataset import DatasetSpec
 
 
@@ -18,17 +20,19 @@ def source_fingerprint(spec: DatasetSpec) -> str | None:
         return None
     root = Path(unquote(urlsplit(source.uri).path))
     if root.is_file():
-        return names.short_hash([_facts(root, root.name)])
-    files = []
-    for folder, _, file_names in os.walk(root):
+        return names.short_hash(list(_facts(root, root.name)))
+    matches = matcher(source.pattern)
+    files: list[list[str | int]] = []
+    for folder, _, file_names in os.walk(root, followlinks=True):
         for file_name in file_names:
             path = Path(folder, file_name)
             relative = path.relative_to(root).as_posix()
-            if fnmatch.fnmatchcase(relative, source.pattern):
-                files.append(_facts(path, relative))
+            if matches(relative):
+                files += _facts(path, relative)
     return names.short_hash(sorted(files))
 
 
-def _facts(path: Path, name: str) -> list[str | int]:
-    facts = path.stat()
-    return [name, facts.st_size, facts.st_mtime_ns]
+def _facts(path: Path, name: str) -> Iterator[list[str | int]]:
+    with contextlib.suppress(OSError):  # gone since it was listed, or not ours to see: the step says so
+        facts = path.stat()
+        yield [name, facts.st_size, facts.st_mtime_ns]

@@ -4,7 +4,8 @@ Loading scikit-learn, pyarrow, DuckDB and onnxruntime takes one to three CPU sec
 pipeline work. The forker loads them once, for the kinds of steps that it is named, while there is nothing to do. It
 stays single-threaded (libraries start their threads when first used, in the child), so that forking is safe.
 
-Protocol: a JSON line in for each child to start, a JSON line out for each that ended. It ends when its input does.
+Protocol: a JSON line in for each child to start, a JSON line out for each that was started or has ended. It ends when
+its input does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 _PRELOAD = {
     "ingest": ("levada.steps.ingest", "levada.stores.objects", "levada.stores.postgres"),
-    "prepare": ("levada.steps.prepare", "onnxruntime"),
+    "prepare": ("levada.steps.prepare.version", "levada.steps.prepare.online", "onnxruntime"),
     "train": ("levada.steps.train", "sklearn.ensemble", "sklearn.linear_model", "skl2onnx"),
     "evaluate": ("levada.steps.evaluate",),
     "score": ("levada.steps.score",),
@@ -72,9 +73,12 @@ class _Forker:
 
     def _start(self, request: dict[str, Any]) -> None:
         self._load(request["step"])
+        forker = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_step(request)
+            self._become_step(request, forker)
+        with contextlib.suppress(OSError):  # here as in the child: whoever gets the pid may signal its group at once
+            os.setpgid(pid, pid)
         self._children[pid] = request["id"]
         _say({"id": request["id"], "pid": pid})
 
@@ -84,11 +88,13 @@ class _Forker:
             if ended:
                 _say({"id": self._children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
 
-    def _become_step(self, request: dict[str, Any]) -> None:
+    def _become_step(self, request: dict[str, Any], forker: int) -> None:
         code = 1
         try:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.setsid()
+            if os.getppid() != forker:  # it died before its death was asked for
+                return
+            os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             for ours in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(ours, signal.SIG_DFL)

@@ -35,6 +35,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     after_write(f"file {path.name}")
 
 
+class Unchangeable(Stalled):
+    """A manifest changes a field of a resource that may not change."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A resource as the home keeps it."""
@@ -77,10 +81,15 @@ class Home:
         """Write a record."""
         write_atomically(self._path(record.resource.ref), json.dumps(_to_data(record), indent=1).encode())
 
+    def check(self, resource: AnyResource) -> None:
+        """Raise Unchangeable if `apply` would; nothing is written."""
+        if (old := self.get(resource.ref)) is not None:
+            _check(old, resource)
+
     def apply(self, resource: AnyResource, owner: Ref | None = None) -> Record:
         """Take over what the user (or an owner) wants, as `kubectl apply` would; returns what is kept now.
 
-        Raises Stalled if a field changed that may not.
+        Raises Unchangeable if a field changed that may not.
         """
         ref = resource.ref
         old = self.get(ref)
@@ -90,13 +99,9 @@ class Home:
             record = Record(with_parts(resource, metadata=metadata), owner)
             self.save(record)
             return record
+        _check(old, resource)
         before = old.resource
         changed = before.spec != resource.spec
-        if changed and (fields := immutable_changes(before.spec, resource.spec)):
-            raise Stalled(
-                Reason.INVALID_SPEC,
-                f"{ref}: {', '.join(fields)} may not change; delete it first, or give the new one another name",
-            )
         metadata = resource.metadata.model_copy(
             update={"uid": before.metadata.uid, "generation": before.metadata.generation + changed}
         )
@@ -107,13 +112,37 @@ class Home:
         return record
 
     def remove(self, ref: Ref) -> None:
-        """Forget a resource and the files of its jobs."""
+        """Forget a resource and what its jobs and its scorer left.
+
+        The resource last: what an interrupted removal leaves of the jobs must not pass for the work of a new resource
+        of the same name.
+        """
+        for job in self.jobs_of(ref):
+            shutil.rmtree(job)
+        shutil.rmtree(self.serving(ref), ignore_errors=True)
         self._path(ref).unlink(missing_ok=True)
         after_write(f"removal of {ref}")
-        for input_file in self.jobs.glob(f"{ref.namespace}/*/input.json"):
+
+    def jobs_of(self, ref: Ref) -> list[Path]:
+        """The folders of a resource's jobs; each is named as the job."""
+        found = []
+        for input_file in sorted(self.jobs.glob(f"{ref.namespace}/*/input.json")):
             owner = json.loads(input_file.read_bytes())["owner"]
             if (owner["kind"], owner["name"]) == (ref.kind.value, ref.name):
-                shutil.rmtree(input_file.parent, ignore_errors=True)
+                found.append(input_file.parent)
+        return found
+
+    def serving(self, ref: Ref) -> Path:
+        """Where the scorer of a Deployment has its configuration and log."""
+        return self.root / "serving" / ref.namespace / ref.name
+
+
+def _check(old: Record, resource: AnyResource) -> None:
+    if fields := immutable_changes(old.resource.spec, resource.spec):
+        raise Unchangeable(
+            Reason.INVALID_SPEC,
+            f"{resource.ref}: {', '.join(fields)} may not change; delete it first, or give the new one another name",
+        )
 
 
 def with_parts(resource: AnyResource, **parts: Any) -> AnyResource:

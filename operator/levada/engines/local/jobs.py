@@ -11,21 +11,38 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from levada.engines.local.children import Forker, end
+import structlog
+
+from levada.engines.local.children import Forker, Starter, end
 from levada.engines.local.home import Home, write_atomically
+from levada.errors import StoreUnavailable
 from levada.planners.plan import Job, JobState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
 from levada.steps.io import EXIT_USER_ERROR, ProgressRecord, StepError, StepInput, StepResult, Termination
-from levada.stores.ports import Objects
+from levada.stores.ports import ObjectNotFound, Objects
+
+log = structlog.get_logger()
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; doubled with each failed attempt of an index
 GRACE = 5.0  # seconds that a cancelled step gets to end by itself
+_TAIL = 4096  # bytes at the end of a progress file that hold its last record
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a job is in its present phase, and how fast: units a second, 0 while that is not known."""
+
+    record: ProgressRecord
+    rate: float
 
 
 @dataclass
@@ -36,10 +53,20 @@ class _Running:
     started: datetime
     retries: int = 0
     last_failure: str = ""
+    # When its present phase was first seen, and how far it was then.
+    phase: str = ""
+    phase_since: float = 0.0
+    phase_from: int = 0
+
+
+def backoff(failed: int) -> float:
+    """Seconds to wait after so many failed attempts of an index."""
+    return float(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failed - 1)))
 
 
 class Jobs:
-    """Runs jobs; `changed(owner)` is called whenever there is something new to observe."""
+    """Runs jobs; `changed(owner)` is called whenever there is something new to observe, `broken(error)` when a job
+    ended by an error of the engine's own."""
 
     def __init__(
         self,
@@ -47,16 +74,16 @@ class Jobs:
         stores: Callable[[], Awaitable[tuple[Objects, dict[str, str]]]],
         slots: int,
         changed: Callable[[Ref], None],
+        broken: Callable[[BaseException], None],
+        forkers: Mapping[str, Starter] | None = None,
     ) -> None:
         self._folder = home.jobs
         self._stores = stores
         self._cores = slots
         self._slots = asyncio.Semaphore(slots)
         self._changed = changed
-        # One forker for data and one for models: the first steps must not wait for scikit-learn to be loaded.
-        groups = (("ingest", "prepare", "score"), ("train", "evaluate"))
-        forkers = [Forker(steps, home.root / "forker.log") for steps in groups]
-        self._forkers = {step: forker for steps, forker in zip(groups, forkers, strict=True) for step in steps}
+        self._broken = broken
+        self._forkers = forkers if forkers is not None else _forkers(home)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, JobState] = {}
@@ -90,7 +117,19 @@ class Jobs:
             write_atomically(folder / "input.json", job.input.to_bytes())
         self._owners[key] = job.owner
         self._running[key] = _Running(job, datetime.now(UTC))
-        self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
+        task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
+        # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
+        task.add_done_callback(lambda task: self._is_over(key, task))
+
+    def _is_over(self, key: str, task: asyncio.Task[None]) -> None:
+        owner = self._owners[key]
+        del self._tasks[key]
+        del self._running[key]
+        if key not in self._ended:
+            del self._owners[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+        self._changed(owner)
 
     async def warm_up(self, steps: set[str]) -> None:
         """Load the libraries of some kinds of steps in the background."""
@@ -103,12 +142,18 @@ class Jobs:
         for forker in set(self._forkers.values()):
             await forker.stop()
 
-    def progress(self) -> Iterator[tuple[Ref, ProgressRecord, datetime]]:
-        """How far every running job is, and since when."""
+    def progress(self) -> Iterator[tuple[Ref, Pace]]:
+        """How far every running job is."""
+        now = time.monotonic()
         for key, running in list(self._running.items()):
             record = self._read_progress(key, running.job.completions)
-            if record is not None:
-                yield running.job.owner, record, running.started
+            if record is None:
+                continue
+            if running.phase != record.phase or record.done < running.phase_from:
+                running.phase, running.phase_since, running.phase_from = record.phase, now, record.done
+            seconds = now - running.phase_since
+            rate = (record.done - running.phase_from) / seconds if seconds > 0 else 0.0
+            yield running.job.owner, Pace(record, rate)
 
     async def end_all_but(self, owner: Ref, names: set[str]) -> None:
         """End the running jobs of a resource that are not among `names`; nothing waits for them any more."""
@@ -140,9 +185,6 @@ class Jobs:
             error = StepError(reason=Reason.DEADLINE_EXCEEDED, message=message)
         except _GaveUp as gave_up:
             error = gave_up.error
-        finally:
-            del self._running[key]
-            del self._tasks[key]
         state = JobState(
             name=job.name,
             phase="failed" if error else "succeeded",
@@ -154,7 +196,6 @@ class Jobs:
             finished_at=datetime.now(UTC),
         )
         self._keep(key, state)
-        self._changed(job.owner)
 
     async def _run_indexes(self, key: str, running: _Running) -> None:
         """All indexes, as many at a time as the job and the machine allow; the first that gives up ends the others."""
@@ -171,28 +212,42 @@ class Jobs:
 
     async def _run_index(self, key: str, running: _Running, index: int, limit: asyncio.Semaphore) -> None:
         folder = self._folder / key / str(index)
-        attempt = 0
+        failed = 0
         while not await self._take_result(folder):
             async with limit, self._slots:
-                code = await self._attempt(key, running.job, index, folder)
-            if code == 0 and await self._take_result(folder):
-                break
-            error = _left_error(folder) or StepError(
-                reason=Reason.STEP_FAILED, message=f"the step ended with exit code {code}; see {folder / 'log.txt'}"
-            )
-            (folder / "termination.json").unlink(missing_ok=True)
+                error = await self._attempt(key, running.job, index, folder)
+            if error is None:
+                continue
+            failed += 1
             running.last_failure = error.message
-            if code == EXIT_USER_ERROR:
-                raise _GaveUp(error)
-            if attempt >= running.job.backoff_limit:
-                raise _GaveUp(error.model_copy(update={"message": f"{error.message} (tried {attempt + 1} times)"}))
+            if failed > running.job.backoff_limit:
+                times = "once" if failed == 1 else f"{failed} times"
+                raise _GaveUp(error.model_copy(update={"message": f"{error.message} (tried {times})"}))
             running.retries += 1
             self._changed(running.job.owner)
-            await asyncio.sleep(min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**attempt))
-            attempt += 1
+            await asyncio.sleep(backoff(failed))
         self._changed(running.job.owner)
 
-    async def _attempt(self, key: str, job: Job, index: int, folder: Path) -> int:
+    async def _attempt(self, key: str, job: Job, index: int, folder: Path) -> StepError | None:
+        """Try an index once; why it failed, or None if its result is there. Raises _GaveUp where trying cannot help."""
+        try:
+            code = await self._execute(key, job, index, folder)
+            if code == 0 and await self._take_result(folder):
+                return None
+        except StoreUnavailable as unavailable:
+            return StepError(reason=Reason.STORE_UNAVAILABLE, message=str(unavailable))
+        except OSError as refused:
+            return StepError(reason=Reason.STEP_FAILED, message=f"the step could not be started: {refused}")
+        termination = _termination(folder)
+        error = termination.error if termination is not None else None
+        if error is None:
+            error = StepError(reason=Reason.STEP_FAILED, message=f"{_how_it_ended(code)}; see {folder / 'log.txt'}")
+        if code == EXIT_USER_ERROR:
+            raise _GaveUp(error)
+        return error
+
+    async def _execute(self, key: str, job: Job, index: int, folder: Path) -> int:
+        """Run the process of an index; its exit code."""
         scratch = _prepare(folder)
         _, store_environment = await self._stores()
         environment = (
@@ -217,17 +272,26 @@ class Jobs:
             shutil.rmtree(scratch, ignore_errors=True)
 
     async def _take_result(self, folder: Path) -> bool:
-        """Whether the index has its result; fetches it if a termination message points to it."""
+        """Whether the index has its result; fetches it if a termination message points to it.
+
+        Waits for a store that does not answer: the step is done, only its result is still to come.
+        """
         if (folder / "result.json").exists():
             return True
-        try:
-            key = Termination.from_bytes((folder / "termination.json").read_bytes()).result
-        except FileNotFoundError:
+        termination = _termination(folder)
+        if termination is None or termination.result is None:
             return False
-        if key is None:
-            return False
-        objects, _ = await self._stores()
-        write_atomically(folder / "result.json", objects.get(key))
+        while True:
+            objects, _ = await self._stores()
+            try:
+                result = await asyncio.to_thread(objects.get, termination.result)
+                break
+            except ObjectNotFound:
+                return False
+            except StoreUnavailable as error:
+                log.warning("a step is done, its result is waited for", error=str(error))
+                await asyncio.sleep(FIRST_BACKOFF)
+        write_atomically(folder / "result.json", result)
         return True
 
     # --- observing -----------------------------------------------------------------------------------------------
@@ -254,13 +318,15 @@ class Jobs:
         records = []
         for index in range(completions):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                last = (self._folder / key / str(index) / "progress.jsonl").read_bytes().splitlines()[-1]
-                records.append(ProgressRecord.model_validate_json(last))
+                records.append(_last_record(self._folder / key / str(index) / "progress.jsonl"))
         if not records:
             return None
-        total = sum(r.total for r in records if r.total is not None) if all(r.total for r in records) else None
-        whole = len(records) == completions
-        return records[-1].model_copy(update={"done": sum(r.done for r in records), "total": total if whole else None})
+        # Indexes may be in different phases, whose units do not add up: that counts in which most of them are.
+        phase = Counter(record.phase for record in records).most_common(1)[0][0]
+        same = [record for record in records if record.phase == phase]
+        totals = [record.total for record in same if record.total is not None]
+        total = sum(totals) if len(totals) == completions else None
+        return same[-1].model_copy(update={"done": sum(record.done for record in same), "total": total})
 
     # --- keeping -------------------------------------------------------------------------------------------------
 
@@ -293,16 +359,23 @@ class Jobs:
             )
 
 
+def _forkers(home: Home) -> dict[str, Starter]:
+    # One for data and one for models: the first steps must not wait for scikit-learn to be loaded.
+    groups = (("ingest", "prepare", "score"), ("train", "evaluate"))
+    return {step: forker for steps in groups for forker in [Forker(steps, home.root / "forker.log")] for step in steps}
+
+
 def _key(job: Job) -> str:
     return f"{job.owner.namespace}/{job.name}"
 
 
 def _prepare(folder: Path) -> Path:
-    """An index's folder without what an earlier attempt left; its scratch folder."""
+    """Take away what an earlier attempt of an index left; its scratch folder."""
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    (folder / "progress.jsonl").unlink(missing_ok=True)
+    for left in ("progress.jsonl", "termination.json"):
+        (folder / left).unlink(missing_ok=True)
     return scratch
 
 
@@ -314,7 +387,23 @@ class _GaveUp(Exception):
         self.error = error
 
 
-def _left_error(folder: Path) -> StepError | None:
+def _termination(folder: Path) -> Termination | None:
+    """What the last attempt of an index left; None if it left nothing that can be read."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return Termination.from_bytes((folder / "termination.json").read_bytes()).error
+        return Termination.from_bytes((folder / "termination.json").read_bytes())
     return None
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "the step was killed, as happens when memory runs out"
+    if code < 0:
+        return f"the step was ended by signal {-code} ({signal.strsignal(-code)})"
+    return f"the step ended with exit code {code} and without a result"
+
+
+def _last_record(path: Path) -> ProgressRecord:
+    """The last record of a progress file. It may be long, and is looked at several times a second."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return ProgressRecord.model_validate_json(file.read().splitlines()[-1])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from levada.stores.ports import LineageNode
-
 
 # What was made last stands first, so that everything hangs where it entered and not beside it.
 _NEAREST_FIRST = ("score", "scores", "evaluation", "candidate", "split", "features", "batch", "source")
@@ -23,7 +23,7 @@ def as_tree(nodes: list[LineageNode]) -> Tree:
         known = (parent for parent in node.parents if parent in by_id)
         for parent in sorted(known, key=lambda id: (_NEAREST_FIRST.index(by_id[id].type), id)):
             if parent in seen:
-                tree.add(f"[dim]{by_id[parent].type} {parent} (above)[/]")
+                tree.add(Text(f"{by_id[parent].type} {parent} (above)", "dim"))
                 continue
             seen.add(parent)
             grow(tree.add(_label(by_id[parent])), by_id[parent])
@@ -34,10 +34,15 @@ def as_tree(nodes: list[LineageNode]) -> Tree:
     return root
 
 
-def _label(node: LineageNode) -> str:
+def _label(node: LineageNode) -> Text:
+    """As a text: what stands in brackets in a name is no markup."""
     details = ", ".join(f"{name} {value}" for name, value in node.details.items() if not isinstance(value, dict | list))
-    when = f" [dim]{node.created_at:%Y-%m-%d %H:%M:%S}[/]" if node.created_at else ""
-    return f"[bold]{node.type}[/] {node.name} [cyan]{node.id}[/]{when}" + (f" [dim]{details}[/]" if details else "")
+    label = Text.assemble((node.type, "bold"), f" {node.name} ", (node.id, "cyan"))
+    if node.created_at:
+        label.append(f" {node.created_at:%Y-%m-%d %H:%M:%S}", "dim")
+    if details:
+        label.append(f" {details}", "dim")
+    return label
 
 
 def as_data(node: LineageNode) -> dict[str, Any]:
@@ -59,5 +64,5 @@ def audit_table(decisions: list[dict[str, Any]]) -> Table:
     for heading in headings:
         grid.add_column(heading.upper(), overflow="fold")
     for decision in decisions:
-        grid.add_row(*(str(decision.get(heading, "")) for heading in headings))
+        grid.add_row(*(Text(str(decision.get(heading, ""))) for heading in headings))
     return grid

@@ -1,8 +1,9 @@
 """Scorers as processes: what KServe does for a Deployment, on one machine.
 
-With `keep` a scorer stays up and its configuration is rewritten when the set of versions changes (it loads the new ones
-beside the old and switches). Without, a scorer is started once for each new set of versions, shows that it loads and
-answers, and is ended with the engine; a set that was seen to work before is not looked at again.
+With `keep` a scorer stays up (one that ends is started again) and its configuration is rewritten when the set of
+versions changes (it loads the new ones beside the old and switches). Without, a scorer is started once for each new
+set of versions, shows that it loads and answers, and is ended with the engine; a set that was seen to work before is
+not looked at again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from levada import names
 from levada.engines.local.children import Child, end, spawn
 from levada.engines.local.home import Home, Record, write_atomically
+from levada.errors import StoreUnavailable
 from levada.planners.plan import Serving, ServingState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
@@ -28,35 +32,46 @@ from levada.serving.config import ScorerConfig, ScorerVersion
 from levada.steps.io import StepError
 from levada.stores.ports import Objects
 
+log = structlog.get_logger()
+
 READY_WITHIN = 60.0  # seconds that a scorer may take to load its models
 LOOK_EVERY = 0.05  # seconds between looks at a scorer that is loading
 GRACE = 10.0  # seconds to drain
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a scorer that ended is started again; doubled each time
 
 
 @dataclass
 class _Scorer:
     wanted: Serving
+    folder: Path
     port: int
     state: ServingState = field(default_factory=ServingState)
     loading: bool = False
     process: Child | None = None
     task: asyncio.Task[None] | None = None
 
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
 
 class Scorers:
-    """Runs a scorer per Deployment; `changed(owner)` is called whenever there is something new to observe."""
+    """Runs a scorer per Deployment; `changed(owner)` is called whenever there is something new to observe,
+    `broken(error)` when one ended by an error of the engine's own."""
 
     def __init__(
         self,
         home: Home,
         stores: Callable[[], Awaitable[tuple[Objects, dict[str, str]]]],
         changed: Callable[[Ref], None],
+        broken: Callable[[BaseException], None],
         *,
         keep: bool,
     ) -> None:
-        self._folder = home.root / "serving"
+        self._folder = home.serving
         self._stores = stores
         self._changed = changed
+        self._broken = broken
         self._keep = keep
         self._scorers: dict[Ref, _Scorer] = {}
         self._checked: dict[Ref, str] = {}
@@ -90,72 +105,110 @@ class Scorers:
         if scorer is None:
             if not self._keep and self.checked(record) == _digest(serving):
                 return
-            scorer = self._scorers[ref] = _Scorer(serving, self._port(ref))
-        elif scorer.task is not None:
-            scorer.task.cancel()
+            scorer = self._scorers[ref] = _Scorer(serving, self._folder(ref), self._port(ref))
+        before = scorer.task
+        if before is not None:
+            before.cancel()
         scorer.wanted, scorer.loading = serving, True
-        scorer.task = asyncio.create_task(self._bring_up(ref, scorer))
+        scorer.task = asyncio.create_task(self._serve(ref, scorer, before))
+        scorer.task.add_done_callback(self._is_over)
+
+    def _is_over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
 
     async def stop(self) -> None:
         """Drain and end all scorers."""
         self._stopped = True
-        for scorer in self._scorers.values():
-            if scorer.task is not None:
-                scorer.task.cancel()
-        running = [s.process for s in self._scorers.values() if s.process is not None]
+        tasks = [scorer.task for scorer in self._scorers.values() if scorer.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        running = [scorer.process for scorer in self._scorers.values() if scorer.process is not None]
         await asyncio.gather(*(end(process, GRACE) for process in running))
-        self._keep = False
         self._scorers.clear()
 
-    async def _bring_up(self, ref: Ref, scorer: _Scorer) -> None:
-        folder = self._folder / ref.namespace / ref.name
-        config = folder / "scorer.json"
-        write_atomically(config, _config(scorer.wanted).to_bytes())
-        if scorer.process is None or scorer.process.returncode is not None:
-            _, environment = await self._stores()
-            command = [sys.executable, "-m", "levada.serving", "--config", str(config)]
-            command += ["--host", "127.0.0.1", "--port", str(scorer.port)]
-            scorer.process = await spawn(command, os.environ | environment, folder / "log.txt")
-        wanted = frozenset(v.version for v in scorer.wanted.versions)
-        scorer.state = await self._wait(scorer, wanted, folder / "log.txt")
-        if wanted <= scorer.state.ready_versions:
-            self._checked[ref] = _digest(scorer.wanted)
-        scorer.loading = False
+    async def _serve(self, ref: Ref, scorer: _Scorer, before: asyncio.Task[None] | None) -> None:
+        """Bring a set of versions up, and start a scorer that is to be kept again whenever it ends."""
+        if before is not None:
+            await asyncio.wait([before])  # it may just be starting the process
+        pause = FIRST_PAUSE
+        write_atomically(scorer.folder / "scorer.json", _config(scorer.wanted).to_bytes())
+        while True:
+            try:
+                process = await self._process_of(scorer)
+            except StoreUnavailable as error:
+                self._observed(ref, scorer, ServingState(message=str(error)), loading=True)
+            else:
+                wanted = frozenset(v.version for v in scorer.wanted.versions)
+                state = await _wait(scorer, process, wanted)
+                if wanted <= state.ready_versions:
+                    self._checked[ref] = _digest(scorer.wanted)
+                    pause = FIRST_PAUSE
+                self._observed(ref, scorer, state)
+                if not self._keep:
+                    return
+                if wanted <= state.ready_versions or state.error is not None:
+                    code = await process.wait()
+                    if state.error is None:
+                        message = f"the scorer ended with exit code {code} and is started again; see {scorer.log}"
+                        log.warning(message, deployment=str(ref))
+                        self._observed(ref, scorer, ServingState(message=message))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _observed(self, ref: Ref, scorer: _Scorer, state: ServingState, *, loading: bool = False) -> None:
+        scorer.state, scorer.loading = state, loading
         self._changed(ref)
 
-    async def _wait(self, scorer: _Scorer, wanted: frozenset[int], log: Path) -> ServingState:
-        """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends."""
-        url = f"http://127.0.0.1:{scorer.port}/v2/models/{scorer.wanted.name}"
-        deadline = asyncio.get_running_loop().time() + READY_WITHIN
-        while asyncio.get_running_loop().time() < deadline:
-            assert scorer.process is not None
-            if scorer.process.returncode is not None:
-                return ServingState(error=StepError(reason=Reason.NOT_READY, message=f"the scorer ended; see {log}"))
-            status = await asyncio.to_thread(_status, scorer.port)
-            ready = frozenset(status.get("ready", ()))
-            failed = {int(v): why for v, why in status.get("failed", {}).items() if int(v) in wanted}
-            if failed:
-                message = "; ".join(f"version {v}: {why}" for v, why in failed.items())
-                error = StepError(reason=Reason.NOT_READY, message=message)
-                return ServingState(ready, url, message, error)
-            if wanted <= ready:
-                return ServingState(ready, url)
-            await asyncio.sleep(LOOK_EVERY)
-        return ServingState(message=f"the scorer was not ready after {READY_WITHIN:.0f} s; see {log}")
+    async def _process_of(self, scorer: _Scorer) -> Child:
+        """The scorer's process; started if it does not run. Raises StoreUnavailable."""
+        if scorer.process is None or scorer.process.returncode is not None:
+            _, environment = await self._stores()
+            command = [sys.executable, "-m", "levada.serving", "--config", str(scorer.folder / "scorer.json")]
+            command += ["--host", "127.0.0.1", "--port", str(scorer.port)]
+            starting = asyncio.ensure_future(spawn(command, os.environ | environment, scorer.log))
+            try:
+                scorer.process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                scorer.process = await starting  # else nobody would know of it
+                raise
+        return scorer.process
 
     def _port(self, ref: Ref) -> int:
         """A free port of the loopback interface; the one of the last time if it is still free."""
-        path = self._folder / ref.namespace / ref.name / "port"
-        for wanted in (int(path.read_text()) if path.exists() else 0, 0):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", wanted))
-                except OSError:
-                    continue
-                port = int(probe.getsockname()[1])
+        path = self._folder(ref) / "port"
+        last = int(path.read_text()) if path.exists() else 0
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", last))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
         write_atomically(path, str(port).encode())
         return port
+
+
+async def _wait(scorer: _Scorer, process: Child, wanted: frozenset[int]) -> ServingState:
+    """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends."""
+    url = f"http://127.0.0.1:{scorer.port}/v2/models/{scorer.wanted.name}"
+    deadline = asyncio.get_running_loop().time() + READY_WITHIN
+    while asyncio.get_running_loop().time() < deadline:
+        if process.returncode is not None:
+            message = f"the scorer ended with exit code {process.returncode} while it started; see {scorer.log}"
+            return ServingState(message=message, error=StepError(reason=Reason.NOT_READY, message=message))
+        status = await asyncio.to_thread(_status, scorer.port)
+        ready = frozenset(status.get("ready", ()))
+        failed = {int(v): why for v, why in status.get("failed", {}).items() if int(v) in wanted}
+        if failed:
+            message = "; ".join(f"version {v}: {why}" for v, why in failed.items())
+            error = StepError(reason=Reason.NOT_READY, message=message)
+            return ServingState(ready, url, message, error)
+        if wanted <= ready:
+            return ServingState(ready, url)
+        await asyncio.sleep(LOOK_EVERY)
+    return ServingState(message=f"the scorer was not ready after {READY_WITHIN:.0f} s; see {scorer.log}")
 
 
 def _config(serving: Serving) -> ScorerConfig:

@@ -8,13 +8,18 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
+import structlog
+
 from levada.engines.local.access import open_servers
 from levada.engines.local.display import Display, rows_of
 from levada.engines.local.engine import LocalEngine
-from levada.engines.local.home import Home
+from levada.engines.local.home import Home, write_atomically
 from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
+from levada.errors import StoreUnavailable
 from levada.resources import AnyResource, ModelCandidate, Ref
+
+log = structlog.get_logger()
 
 SHOW_EVERY = 0.125  # seconds
 
@@ -27,11 +32,15 @@ def run_session(
 ) -> dict[Ref, AnyResource]:
     """Apply manifests to a home and carry them out; the home's resources as they stand at the end.
 
-    It ends when nothing is left to do, or when `settled` says so. Raises Stalled where a manifest changes what may not
-    change, HomeInUse where another engine has the home, KeyboardInterrupt on Ctrl-C and SIGTERM.
+    It ends when nothing is left to do, unless `settled` says to go on. Raises Unchangeable where a manifest changes
+    what may not change (nothing is taken over then), HomeInUse where another engine has the home, KeyboardInterrupt on
+    Ctrl-C and SIGTERM.
     """
     with open_servers(root) as servers:
-        return asyncio.run(_run(Home(root), servers, resources, display, serve, settled))
+        try:
+            return asyncio.run(_run(Home(root), servers, resources, display, serve, settled))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None  # SIGTERM: asyncio knows of Ctrl-C only
 
 
 async def _run(
@@ -50,7 +59,10 @@ async def _run(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
     async def when_settled() -> bool:
-        await export_reports(home, engine, stores)
+        try:
+            await export_reports(home, engine, stores)
+        except StoreUnavailable as error:
+            log.warning("evaluation reports are copied the next time", error=str(error))
         display.show(rows_of(engine))
         return settled is not None and await settled(engine, stores)
 
@@ -89,4 +101,4 @@ async def export_reports(home: Home, engine: LocalEngine, stores: Stores) -> Non
             assert evaluation is not None
             objects, _ = await stores.for_steps()
             path.parent.mkdir(exist_ok=True)
-            objects.get_file(objects.key(evaluation.report), path)
+            write_atomically(path, await asyncio.to_thread(objects.get, objects.key(evaluation.report)))

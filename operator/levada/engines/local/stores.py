@@ -31,7 +31,7 @@ class Stores:
         self._environment: dict[str, str] = {}
         self._objects: Objects | None = None
         self._catalogue: Catalogue | None = None
-        self._relay: asyncio.Task[None] | None = None
+        self._relay: asyncio.Task[bool] | None = None
         self._ending = asyncio.Event()
 
     async def for_steps(self) -> tuple[Objects, dict[str, str]]:
@@ -54,12 +54,12 @@ class Stores:
     async def close(self) -> None:
         """Publish what is left in the outbox and close the adapters."""
         self._ending.set()
-        if self._relay is not None:
-            await self._relay
-            if self._catalogue is not None and not self._catalogue.pending_events(1):
-                self._unpublished.unlink()
-        if self._catalogue is not None:
-            self._catalogue.close()
+        try:
+            if self._relay is not None and await self._relay:
+                self._unpublished.unlink(missing_ok=True)
+        finally:
+            if self._catalogue is not None:
+                self._catalogue.close()
 
     async def _started(self) -> None:
         async with self._starting:
@@ -74,17 +74,24 @@ class Stores:
             await asyncio.to_thread(self._catalogue.migrate)
             self._relay = asyncio.create_task(self._relay_until_closed(settings))
 
-    async def _relay_until_closed(self, settings: Settings) -> None:
+    async def _relay_until_closed(self, settings: Settings) -> bool:
+        """Publish what comes into the outbox; whether nothing is left in it at the end."""
         assert self._catalogue is not None
         bus = open_bus(settings)
         try:
-            ending = False
-            while not ending:
+            while True:
                 ending = self._ending.is_set()  # looked at before the last pass, not after it
                 try:
                     await relay(self._catalogue, bus)
+                    empty = True
                 except StoreUnavailable as error:
+                    empty = False
                     log.warning("events wait in the outbox", error=str(error))
+                except Exception:
+                    log.exception("events are not published any more")
+                    raise
+                if ending:
+                    return empty
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), RELAY_EVERY)
         finally:
