@@ -112,6 +112,10 @@ def check(resource: AnyResource, *, local: bool) -> None:
             Reason.NOT_SUPPORTED,
             "spec.podTemplate: the local engine has no pods; leave it out, or run it on Kubernetes",
         )
+    if local and getattr(spec, "triggers", None):
+        raise Stalled(
+            Reason.NOT_SUPPORTED, "spec.triggers: the local engine does not listen to messages yet; leave it out"
+        )
     plan = getattr(spec, "schedule", None)
     if plan is not None:
         schedule.check(plan)

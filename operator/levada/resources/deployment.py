@@ -188,9 +188,9 @@ class DeploymentSpec(Model):
         default=None,
         ge=0,
         le=1000,
-        description="Fixed number of replicas; 1 if absent.",
+        description="Fixed number of replicas; 1 if absent. The local engine runs one.",
     )
-    autoscaling: Autoscaling | None = Field(default=None, description="Replicas by load.")
+    autoscaling: Autoscaling | None = Field(default=None, description="Replicas by load. The local engine runs one.")
     resources: Resources | None = Field(default=None, description="Resources of the scorer's container.")
     suspend: bool = Field(default=False, description="Take over no new version.")
 

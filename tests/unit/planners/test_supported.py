@@ -64,6 +64,13 @@ def test_x8_a_pod_template_is_refused_where_there_are_no_pods() -> None:
         supported.check(resource, local=True)
 
 
+def test_x8_triggers_are_refused_where_nobody_listens() -> None:
+    resource = dataset(triggers=[{"subject": "landing.flights"}])
+    supported.check(resource, local=False)
+    with pytest.raises(Stalled, match=r"spec\.triggers: the local engine does not listen to messages yet"):
+        supported.check(resource, local=True)
+
+
 def test_train2_every_task_that_is_supported_has_algorithms_evaluators_and_an_objective() -> None:
     for task in ("classification", "regression", "clustering"):
         assert any(task in tasks for tasks in ALGORITHMS.values())
