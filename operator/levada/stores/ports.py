@@ -148,8 +148,9 @@ class Catalogue(Protocol):
         rows: Iterable[pa.RecordBatch],
     ) -> int:
         """Bulk-load the score rows of one part, replacing what an earlier attempt left of it (one transaction);
-        how many. Batches have the columns of `stores/postgres/scores.py`: SCHEMA. They are seen by `lineage` and
-        `scores` once the scores are committed."""
+        how many. Batches have the columns of `stores/postgres/scores.py`: SCHEMA; their rows follow each other from
+        `first_row` on, else ValueError. They are seen by `lineage` and in the view `scores` once the scores are
+        committed. Raises Stalled for a text that cannot be kept."""
 
     def record_scores(self, rows: Sequence[ScoreRow]) -> None:
         """Online scores, in bulk; a row that is there already (same source and seq) is left alone."""
@@ -164,7 +165,8 @@ class Catalogue(Protocol):
         """Everything that something was made from, itself first, in one query; empty if the id is unknown.
 
         The id may be that of a score (`<execution or scorer>:<row>`), of scores, a candidate, an evaluation, a split,
-        a feature set version or a batch."""
+        a feature set version or a batch; `<namespace>/<id>` where several namespaces have one. What was forgotten
+        meanwhile still stands there, without a time."""
 
     def pending_events(self, limit: int = 1000) -> list[Event]:
         """Events of the outbox that are not yet published, oldest first."""

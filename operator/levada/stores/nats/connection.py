@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+import structlog
 from nats.aio.client import Client
 from nats.errors import Error
 from nats.js import JetStreamContext, api
@@ -15,6 +16,8 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 from levada.errors import StoreUnavailable
 from levada.settings import Settings
 from levada.stores.ports import StoreRefused
+
+log = structlog.get_logger()
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 10
@@ -74,11 +77,14 @@ class Connection:
         failed = asyncio.Event()
 
         async def on_error(error: Exception) -> None:
-            failures.append(error)
-            if len(failures) >= len(self._servers):
+            log.debug("NATS", error=str(error) or type(error).__name__)
+            if len(failures) < len(self._servers):
+                failures.append(error)
+            if len(failures) == len(self._servers):
                 failed.set()
 
         async def on_reconnected() -> None:
+            log.warning("the connection to NATS was lost and made anew", server=self.place)
             self.reconnections += 1
             for event in self._watchers:
                 event.set()
