@@ -47,7 +47,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("flights")
     subprocess.run([sys.executable, EXAMPLES / "data.py", "flights"], check=True, timeout=120)
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "levada.cli",
