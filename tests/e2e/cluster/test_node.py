@@ -63,9 +63,10 @@ def traces(layout: Layout) -> dict[str, list[str]]:
 
 def command_line(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        words: list[str] = process.cmdline()
     except psutil.NoSuchProcess:
         return []
+    return words
 
 
 def test_a_killed_node_leaves_nothing_once_it_is_stopped(states: list[Path]) -> None:
