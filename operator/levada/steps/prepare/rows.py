@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -134,8 +135,10 @@ def write_rows(
     progress: Callable[[int], None],
 ) -> list[StoredFile]:
     """Derive and write all rows, counting them; reading, deriving and writing go on beside one another."""
-    with ThreadPoolExecutor(workers, "derive") as pool, Stage(parts.write, depth=2) as written:
-        for table in _in_order(pool, derivation, prefetch(batches, depth=2), workers + 1):
+    # Closed here and not some time later: the engine goes when this ends, and nobody may read from it then.
+    read = cast("Generator[pa.RecordBatch, None, None]", prefetch(batches, depth=2))
+    with ThreadPoolExecutor(workers, "derive") as pool, Stage(parts.write, depth=2) as written, closing(read):
+        for table in _in_order(pool, derivation, read, workers + 1):
             if table.num_rows == 0:
                 continue
             counts.add(table)
