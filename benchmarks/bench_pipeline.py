@@ -1,7 +1,7 @@
 """The flights pipeline from end to end against a plain script; steps without work; an unchanged pipeline.
 
-Warm: packages compiled, files in the page cache, and the home's servers laid down by an earlier, empty run (a copy of it
-for each round); their start, the check of the scorer and their orderly end are counted.
+Warm: packages compiled, files in the page cache, and the servers of the home laid down by an earlier, empty run (a copy
+of it for each round); their start, the check of the scorer and their orderly end are counted.
 
 `python -m benchmarks.bench_pipeline [--rounds N]`
 """

@@ -160,9 +160,7 @@ class SplitManifest(Artifact):
     parts: list[Part]
     shuffle: bool = False  # whether training sees its rows in an order that the seed draws
     warnings: list[str] = []
-    statistics: dict[
-        str, dict[str, float]
-    ] = {}  # part -> figure -> value, e.g. labelMean
+    statistics: dict[str, dict[str, float]] = {}  # part -> figure -> value, e.g. labelMean
     created_at: datetime
 
 
@@ -197,19 +195,13 @@ class ModelManifest(Artifact):
     type: str  # type of the algorithm, or "external"
     params: dict[str, Any] = {}
     onnx: StoredFile
-    request: list[
-        Column
-    ]  # what a caller brings: query columns needed by features, derivations and lookups
+    request: list[Column]  # what a caller brings: query columns needed by features, derivations and lookups
     lookups: list[LookupSpec] = []
-    inputs: list[
-        Column
-    ]  # ONNX inputs in the graph's order: each from the request or a lookup
+    inputs: list[Column]  # ONNX inputs in the graph's order: each from the request or a lookup
     outputs: list[Output]
     classes: list[int | str | bool] = []
     feature_names: list[str] = []  # after transforms and selection
-    learned: dict[
-        str, Any
-    ] = {}  # small learned parameters a person wants to see: coefficients, importances
+    learned: dict[str, Any] = {}  # small learned parameters a person wants to see: coefficients, importances
     # Columns whose other values are refused when scoring, with those that training saw (`encode: {unknown: refuse}`).
     accepted: dict[str, list[str | int | None]] = {}
     parity: Parity | None = None

@@ -98,11 +98,7 @@ def resource_uid(kind: Kind, namespace: str, name: str) -> str:
 
 def limited(name: str, limit: int = 63) -> str:
     """`name` if it fits, else its beginning and a hash of the whole."""
-    return (
-        name
-        if len(name) <= limit
-        else f"{name[: limit - 9].rstrip('-')}-{short_hash(name, 8)}"
-    )
+    return name if len(name) <= limit else f"{name[: limit - 9].rstrip('-')}-{short_hash(name, 8)}"
 
 
 def job_name(owner: str, step: str, execution: str) -> str:

@@ -16,8 +16,12 @@ from levada.serving.spool import Spool, SpoolFull, read
 from levada.stores.ports import ScoreRow
 
 LIMIT = 1024 * 1024
-ROW = ScoreRow("a", 0, "late", "default", 1, "small", datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC), 0.1, "1", b"{}")
-ROWS = [replace(ROW, seq=seq, value=None if seq % 2 else 0.1 + seq, label=None if seq % 3 else "ü") for seq in range(10)]
+ROW = ScoreRow(
+    "a", 0, "late", "default", 1, "small", datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC), 0.1, "1", b"{}"
+)
+ROWS = [
+    replace(ROW, seq=seq, value=None if seq % 2 else 0.1 + seq, label=None if seq % 3 else "ü") for seq in range(10)
+]
 
 
 def drained(waiting: Spool) -> list[ScoreRow]:
@@ -38,7 +42,9 @@ def test_score2_scores_come_out_of_the_spool_as_they_went_in(tmp_path: Path) -> 
     assert not list((tmp_path / "new").glob("*.scores"))
 
 
-def test_score2_the_oldest_scores_come_first_from_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_score2_the_oldest_scores_come_first_from_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spool, "SEGMENT_BYTES", 300)
     with closing(Spool(tmp_path, "a", LIMIT)) as waiting:
         for row in ROWS:
