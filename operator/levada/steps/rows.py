@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from levada.artifacts import SplitManifest, StoredFile
 from levada.features.tensors import to_tensor
+from levada.features.types import ColumnType
 from levada.resources.dataset import Column
 from levada.stores.ports import Objects
 
@@ -24,11 +25,13 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class ParquetRows:
-    """Parquet objects whose rows, one file after the other, are numbered from 0."""
+    """Parquet objects whose rows, one file after the other, are numbered from 0. `coded`: texts that `batches` gives as
+    dictionaries, as they mostly stand in the files."""
 
     objects: Objects
     prefix: str
     files: Sequence[StoredFile]
+    coded: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -52,7 +55,13 @@ class ParquetRows:
         number = max(bisect_right(starts, start) - 1, 0)
         while number < len(self.files) and starts[number] < stop:
             with self.objects.reader(self.prefix + self.files[number].key) as stream:
-                yield from _slices(pq.ParquetFile(stream), columns, start - starts[number], stop - starts[number], size)
+                yield from _slices(
+                    pq.ParquetFile(stream, read_dictionary=list(self.coded)),
+                    columns,
+                    start - starts[number],
+                    stop - starts[number],
+                    size,
+                )
             number += 1
 
     def selected(
@@ -92,7 +101,18 @@ def _slices(file: pq.ParquetFile, columns: Sequence[str], start: int, stop: int,
 
 def tensors(table: pa.Table | pa.RecordBatch, columns: Sequence[Column]) -> dict[str, npt.NDArray[Any]]:
     """Columns as ONNX inputs; raises ValueError that names a column which does not fit."""
-    return {column.name: to_tensor(table.column(column.name), column.type, column.name) for column in columns}
+    return {column.name: _tensor(table.column(column.name), column) for column in columns}
+
+
+def _tensor(values: pa.Array | pa.ChunkedArray, column: Column) -> npt.NDArray[Any]:
+    if not isinstance(values, pa.DictionaryArray) or column.type is not ColumnType.STRING:
+        return to_tensor(values, column.type, column.name)
+    # each text becomes a Python object once, not once for every row
+    texts: npt.NDArray[Any] = to_tensor(
+        pa.concat_arrays([values.dictionary, pa.nulls(1, values.dictionary.type)]), column.type
+    )
+    codes = values.indices.fill_null(len(values.dictionary)).to_numpy(zero_copy_only=False)
+    return np.asarray(np.take(texts, codes, axis=0))
 
 
 def take(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64] | slice) -> dict[str, npt.NDArray[Any]]:

@@ -41,7 +41,7 @@ class Layout:
     def rows(self, first: int, batch: pa.RecordBatch, found: Arrays) -> pa.RecordBatch:
         """Score rows of a batch of the input, whose first row has the number `first`."""
         columns: dict[str, pa.Array] = {ROW: pa.array(np.arange(first, first + batch.num_rows))}
-        columns |= {name: batch.column(name) for name in self.copied}
+        columns |= {name: plain(batch.column(name)) for name in self.copied}
         by_kind = {kind: found[name] for kind, name in self._names.items()}
         if "probabilities" in by_kind:
             probabilities = np.ascontiguousarray(by_kind["probabilities"])
@@ -67,7 +67,7 @@ class Layout:
                 return pa.nulls(count, type)
             return scored.column(name).cast(type)
 
-        keys = [pc.coalesce(batch.column(key).cast(pa.string()), "") for key in self.keys]
+        keys = [pc.coalesce(plain(batch.column(key)).cast(pa.string()), "") for key in self.keys]
         return pa.RecordBatch.from_arrays(
             [
                 scored.column(ROW),
@@ -87,3 +87,8 @@ class Layout:
         if pa.types.is_date(times.type):
             times = times.cast(pa.timestamp("us"))
         return pc.assume_timezone(times, "UTC").cast(wanted) if times.type.tz is None else times.cast(wanted)
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """A column without a dictionary."""
+    return values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values

@@ -24,7 +24,7 @@ from levada.steps.cores import cores
 from levada.steps.ingest.pipeline import Stage, prefetch
 from levada.steps.io import ScoreWork
 from levada.steps.rows import tensors
-from levada.steps.score.output import OWN, Layout
+from levada.steps.score.output import OWN, PROBABILITIES, ROW, VALUE, Layout, plain
 from levada.steps.score.receipt import Receipt, draft
 from levada.steps.score.source import Given, open_given, part_of
 
@@ -173,7 +173,7 @@ def _write(path: Path, items: Iterator[pa.RecordBatch]) -> None:
         pending.append(batch)
         rows += batch.num_rows
         if writer is None:
-            writer = pq.ParquetWriter(path, batch.schema, compression="zstd")
+            writer = pq.ParquetWriter(path, batch.schema, compression="zstd", use_dictionary=_repeated(batch.schema))
         if rows >= ROW_GROUP_ROWS:
             writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
             pending, rows = [], 0
@@ -181,6 +181,11 @@ def _write(path: Path, items: Iterator[pa.RecordBatch]) -> None:
     if pending:
         writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
     writer.close()
+
+
+def _repeated(schema: pa.Schema) -> list[str]:
+    """Columns whose values repeat. To look for repetitions in row numbers and scores takes longer than all else."""
+    return [field.name for field in schema if field.name not in (ROW, VALUE, PROBABILITIES)]
 
 
 def _copied(
@@ -201,7 +206,7 @@ def _copied(
 def _refuse_unseen(model: ModelManifest, given: Given, first: int, batch: pa.RecordBatch) -> None:
     """Raise Stalled at the first value of a column that refuses what training did not see."""
     for name, accepted in model.accepted.items():
-        column = batch.column(name)
+        column = plain(batch.column(name))
         known = [value for value in accepted if value is not None]
         missing = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
         fits = pc.is_in(column, pa.array(known).cast(column.type))

@@ -85,14 +85,14 @@ def open_given(context: StepContext, work: ScoreWork, model: ModelManifest) -> G
     if work.source == "featureSet":
         return _version(context, work, model)
     if work.source == "dataset":
-        return _batch(context, work)
+        return _batch(context, work, model)
     return _files(context, work, model)
 
 
 def _version(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
     (prefix,) = work.prefixes
     manifest = FeatureManifest.from_bytes(_manifest(context, prefix, "feature set version"))
-    rows = ParquetRows(context.objects, prefix, manifest.files)
+    rows = ParquetRows(context.objects, prefix, manifest.files, _texts(model))
     name = f"the version {manifest.version} of the feature set '{manifest.feature_set}'"
     chosen: Rows = rows
     if work.part != "all":
@@ -104,12 +104,16 @@ def _version(context: StepContext, work: ScoreWork, model: ModelManifest) -> Giv
     return Given(name, chosen, columns, manifest.keys, manifest.timestamp)
 
 
-def _batch(context: StepContext, work: ScoreWork) -> Given:
+def _texts(model: ModelManifest) -> list[str]:
+    return [column.name for column in model.inputs if column.type is ColumnType.STRING]
+
+
+def _batch(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
     (prefix,) = work.prefixes
     manifest = BatchManifest.from_bytes(_manifest(context, prefix, "batch"))
     return Given(
         f"the batch {manifest.batch} of the dataset '{manifest.dataset}'",
-        ParquetRows(context.objects, prefix, manifest.typed),
+        ParquetRows(context.objects, prefix, manifest.typed, _texts(model)),
         {column.name: column.type for column in manifest.columns},
         manifest.keys,
         manifest.time_column,
