@@ -205,7 +205,8 @@ class _Writer(io.BufferedIOBase):
 
     def write(self, data: Buffer, /) -> int:
         with self._objects.errors(self._key):
-            written = self._target.write(data)
+            # obstore sends later what it is given now, and the caller may fill its buffer anew: it gets bytes of its own.
+            written = self._target.write(data if isinstance(data, bytes) else bytes(data))
         self._position += written
         return written
 

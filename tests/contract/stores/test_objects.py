@@ -97,6 +97,16 @@ def test_a_stream_is_visible_at_its_end_and_not_before(objects: S3Objects, data:
     assert objects.get("a/stream") == data
 
 
+def test_ing1_a_buffer_that_is_filled_anew_after_a_write_does_not_change_what_was_written(objects: S3Objects) -> None:
+    buffer, size = bytearray(), 1024 * 1024
+    with objects.writer("many") as stream:
+        for number in range(24):  # several parts of a multipart upload
+            buffer[:] = bytes([number]) * size
+            stream.write(memoryview(buffer))
+
+    assert objects.get("many") == b"".join(bytes([number]) * size for number in range(24))
+
+
 @pytest.mark.parametrize("size", [0, 100, len(LARGE)])
 def test_x5_a_stream_that_ends_with_an_error_leaves_nothing(objects: S3Objects, bucket: S3Endpoint, size: int) -> None:
     objects.put("a/stream", b"what was there")
