@@ -205,7 +205,7 @@ class _Writer(io.BufferedIOBase):
 
     def write(self, data: Buffer, /) -> int:
         with self._objects.errors(self._key):
-            # obstore sends later what it is given now, and the caller may fill its buffer anew: it gets bytes of its own.
+            # obstore sends later what it is given now, and the caller may fill its buffer anew: it gets its own bytes.
             written = self._target.write(data if isinstance(data, bytes) else bytes(data))
         self._position += written
         return written
