@@ -8,9 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from levada.artifacts import BatchManifest
 from levada.names import MANIFEST
+from levada.steps import ingest
+from levada.steps.ingest.commit import Draft
 from levada.steps.ingest.listing import LISTING
+from levada.steps.ingest.whole import examine
 from levada.steps.io import IngestOutput
 from tests.contract.ingest.conftest import Batch, Ingestion
 
@@ -67,6 +72,29 @@ def test_ing3_parts_may_run_at_the_same_time(ingestion: Ingestion) -> None:
     assert _same(committed[0].manifest) == _same(alone.manifest)
     events = [event.data["batch"] for event in ingestion.catalogue.pending_events()]
     assert events.count("batch-together") == 1
+
+
+def test_ing3_an_index_that_another_overtakes_at_the_end_has_its_batch(
+    ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _land(ingestion, 2)
+    step = ingestion.input(
+        ingestion.spec(quality=[{"column": "a", "unique": True, "onViolation": "quarantine"}]), "b", 2
+    )
+    outputs = []
+
+    def overtaken(*arguments: Any) -> Draft:
+        monkeypatch.setattr(ingest, "examine", examine)
+        outputs.append(ingestion.run_index(step, 0))  # commits, and takes away what this one is about to read
+        return examine(*arguments)
+
+    monkeypatch.setattr(ingest, "examine", overtaken)
+    assert ingestion.run_index(step, 0) is None
+
+    outputs.append(ingestion.run_index(step, 1))
+
+    assert outputs[0] is not None
+    assert outputs[0] == outputs[1]
 
 
 def test_an_index_that_has_left_its_receipt_does_its_work_once(ingestion: Ingestion) -> None:

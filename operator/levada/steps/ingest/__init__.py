@@ -50,6 +50,11 @@ def run(context: StepContext) -> IngestOutput | None:
         except Stalled:
             objects.delete_prefix(prefix + SOURCE)
             raise
+        except ObjectNotFound:
+            # Another index saw all receipts too, and took staged rows away once it had committed the batch.
+            if objects.info(prefix + names.MANIFEST) is None:
+                raise
+            output = committed(context, prefix, objects.get(prefix + names.MANIFEST))
     if output is not None:
         objects.delete_prefix(prefix + STAGED)
     return output
