@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, compose, helper
 from skl2onnx import to_onnx
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from levada import names
@@ -76,7 +76,7 @@ def build(candidate: str = "flights-boosted", algorithm: str = "boostedTrees", r
     requests = _requests(rng, rows)
     derived = _feature_graph()
     features = _run(derived.SerializeToString(), feeds(requests, tables))
-    late = rng.random(rows) < 1 / (1 + np.exp(2.5 - 0.12 * features[:, 20] - 0.05 * features[:, 24]))
+    late = rng.random(rows) < 1 / (1 + np.exp(1.2 - 4 * features[:, 1] - features[:, 7] - features[:, 16]))
     fitted = (
         HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=15, min_samples_leaf=200, random_state=0)
         if algorithm == "boostedTrees"
@@ -85,6 +85,29 @@ def build(candidate: str = "flights-boosted", algorithm: str = "boostedTrees", r
     graph = _merge(derived, fitted, features)
     data = graph.SerializeToString()
     return BuiltModel(data, _manifest(candidate, algorithm, data), tables, requests)
+
+
+def build_forest(rows: int = 20_000) -> BuiltModel:
+    """A random forest of 100 trees over twenty columns of numbers, without lookups; the same call, the same model."""
+    rng = np.random.default_rng(7)
+    columns = [Column(name=f"c{i:02d}", type=ColumnType.FLOAT64, nullable=False) for i in range(20)]
+    values = rng.normal(size=(rows, len(columns))).astype(np.float32)
+    positive = values[:, 0] + values[:, 1] * values[:, 2] + rng.normal(size=rows) > 0
+    fitted = RandomForestClassifier(100, max_depth=8, random_state=0).fit(values, positive.astype(int))
+    inputs = [helper.make_tensor_value_info(c.name, TensorProto.DOUBLE, [None, 1]) for c in columns]
+    output = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(columns)])
+    nodes = [
+        helper.make_node("Concat", [c.name for c in columns], ["wide"], axis=1),
+        helper.make_node("Cast", ["wide"], ["features"], to=TensorProto.FLOAT),
+    ]
+    derived = helper.make_model(
+        helper.make_graph(nodes, "features", inputs, [output]), opset_imports=_opsets(), ir_version=IR_VERSION
+    )
+    data = _merge(derived, fitted, values).SerializeToString()
+    like = _manifest("forest", "randomForest", data)
+    manifest = like.model_copy(update={"request": columns, "inputs": columns, "lookups": []})
+    names_of = [column.name for column in columns]
+    return BuiltModel(data, manifest, {}, [dict(zip(names_of, row, strict=True)) for row in values[:2000].tolist()])
 
 
 def _tables(rng: np.random.Generator) -> dict[str, pa.Table]:
@@ -126,6 +149,8 @@ def _requests(rng: np.random.Generator, rows: int) -> list[dict[str, Any]]:
 
 def feeds(rows: list[dict[str, Any]], tables: dict[str, pa.Table]) -> dict[str, np.ndarray[Any, Any]]:
     """The graph's inputs of some rows, made the plain way."""
+    if not tables:
+        return {name: np.array([row[name] for row in rows], np.float64)[:, None] for name in rows[0]}
     planes = {row.pop("tailnum"): row for row in tables["planes"].to_pylist()}
     weather: dict[Any, dict[str, Any]] = {}
     times = tables["weather"]["time_hour"].cast(pa.int64()).to_pylist()
@@ -149,53 +174,52 @@ def feeds(rows: list[dict[str, Any]], tables: dict[str, pa.Table]) -> dict[str, 
 
 
 def _feature_graph() -> Any:
-    """Derivations, imputation, scaling and encoding: the inputs to `features` [N, F] float32."""
+    """Derivations, imputation, scaling and encoding: the inputs to `features` [N, F] float32, as training builds it."""
     nodes: list[Any] = []
     constants: list[Any] = []
 
-    def constant(name: str, value: float, kind: int = TensorProto.DOUBLE) -> str:
-        constants.append(helper.make_tensor(name, kind, [1, 1], [value]))
+    def constant(name: str, kind: int, *values: Any) -> str:
+        constants.append(helper.make_tensor(name, kind, [1, len(values)], values))
         return name
 
-    def add(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [output], domain=attributes.pop("domain", ""), **attributes))
+    def add(op: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
         return output
 
-    def scaled(source: str, center: float, scale: float) -> str:
-        gap = add("IsNaN", [source], f"{source}_gap")
-        filled = add("Where", [gap, constant(f"{source}_median", center), source], f"{source}_filled")
-        shifted = add("Sub", [filled, constant(f"{source}_center", center)], f"{source}_shifted")
-        done = add("Div", [shifted, constant(f"{source}_scale", scale)], f"{source}_scaled")
-        return add("Cast", [done], f"{source}_feature", to=TensorProto.FLOAT)
+    def one_hot(source: str, categories: list[str]) -> str:
+        encoded = [category.encode() for category in categories]
+        hot = add("Equal", [source, constant(f"{source}_categories", TensorProto.STRING, *encoded)], f"{source}_hot")
+        return add("Cast", [hot], f"{source}_feature", to=TensorProto.FLOAT)
 
-    def encoded(source: str, categories: list[str]) -> str:
-        hot = add("OneHotEncoder", [source], f"{source}_hot", domain="ai.onnx.ml", cats_strings=categories, zeros=1)
-        return add("Reshape", [hot, "rows_by_rest"], f"{source}_feature")
-
-    constants.append(helper.make_tensor("rows_by_rest", TensorProto.INT64, [2], [0, -1]))
     # dep_hour = sched_dep_time // 100 + (sched_dep_time % 100) / 60
-    hundredth = add("Div", ["sched_dep_time", constant("hundred", 100.0)], "hundredth")
-    hour = add("Floor", [hundredth], "hour")
-    whole = add("Mul", [hour, "hundred"], "whole_hours")
-    minutes = add("Sub", ["sched_dep_time", whole], "minutes")
-    part = add("Div", [minutes, constant("sixty", 60.0)], "part")
+    hundred = constant("hundred", TensorProto.DOUBLE, 100.0)
+    hour = add("Floor", [add("Div", ["sched_dep_time", hundred], "hundredth")], "hour")
+    minutes = add("Sub", ["sched_dep_time", add("Mul", [hour, hundred], "whole_hours")], "minutes")
+    part = add("Div", [minutes, constant("sixty", TensorProto.DOUBLE, 60.0)], "part")
     dep_hour = add("Add", [hour, part], "dep_hour")
     # weekday of time_hour
-    days = add("Div", ["time_hour", constant("day", 24 * HOUR, TensorProto.INT64)], "days")
-    weekday = add("Mod", [days, constant("seven", 7, TensorProto.INT64)], "weekday_number")
+    days = add("Div", ["time_hour", constant("day", TensorProto.INT64, 24 * HOUR)], "days")
+    weekday = add("Mod", [days, constant("seven", TensorProto.INT64, 7)], "weekday_number")
     weekday = add("Cast", [weekday], "weekday", to=TensorProto.DOUBLE)
-    # season
-    summer = add("Abs", [add("Sub", ["month", constant("july", 7.0)], "from_july")], "summer")
-    far = add("Log", [add("Max", ["distance", constant("one", 1.0)], "at_least_one")], "far")
-    parts = [encoded("carrier", CARRIERS), encoded("origin", ORIGINS)]
-    parts.append(scaled("distance", 1000, 700))
-    parts += [scaled(dep_hour, 13, 5), scaled(weekday, 3, 2), scaled(summer, 3, 2), scaled(far, 6, 1)]
-    parts += [scaled(c.name, 50, 20) for c in _LOOKED_UP]
-    parts.append(encoded("dest", DESTINATIONS[:32]))
-    add("Concat", parts, "features", axis=1)
+    # season: how far the month is from July, and from April
+    summer = add("Abs", [add("Sub", ["month", constant("july", TensorProto.DOUBLE, 7.0)], "from_july")], "summer")
+    turned = add("Add", ["month", constant("eight", TensorProto.DOUBLE, 8.0)], "month_turned")
+    turned = add("Mod", [turned, constant("twelve", TensorProto.DOUBLE, 12.0)], "month_of_turned", fmod=1)
+    spring = add("Abs", [add("Sub", [turned, constant("six", TensorProto.DOUBLE, 6.0)], "from_april")], "spring")
+    numbers = ["distance", dep_hour, weekday, summer, spring, *(c.name for c in _LOOKED_UP)]
+    wide = add("Concat", numbers, "numbers", axis=1)
+    medians = constant("medians", TensorProto.DOUBLE, 1000.0, 13.0, 3.0, 3.0, 3.0, *[50.0] * len(_LOOKED_UP))
+    filled = add("Where", [add("IsNaN", [wide], "gaps"), medians, wide], "filled")
+    floats = add("Cast", [filled], "floats", to=TensorProto.FLOAT)
+    offset, scale = [1000.0, 13.0, 3.0, 3.0, 3.0, *[50.0] * len(_LOOKED_UP)], [1 / 20] * len(numbers)
+    scaled = add("Scaler", [floats], "scaled", "ai.onnx.ml", offset=offset, scale=scale)
+    frequencies = [1 / (place + 2) for place in range(len(DESTINATIONS))]
+    keys: dict[str, Any] = {"keys_strings": DESTINATIONS, "values_floats": frequencies, "default_float": 0.0}
+    dest = add("LabelEncoder", ["dest"], "dest_feature", "ai.onnx.ml", **keys)
+    add("Concat", [scaled, dest, one_hot("carrier", CARRIERS), one_hot("origin", ORIGINS)], "features", axis=1)
     kinds = {ColumnType.STRING: TensorProto.STRING, ColumnType.TIMESTAMP: TensorProto.INT64}
     inputs = [helper.make_tensor_value_info(c.name, kinds.get(c.type, TensorProto.DOUBLE), [None, 1]) for c in _INPUTS]
-    width = len(CARRIERS) + len(ORIGINS) + 5 + len(_LOOKED_UP) + 32
+    width = len(numbers) + 1 + len(CARRIERS) + len(ORIGINS)
     output = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, width])
     graph = helper.make_graph(nodes, "features", inputs, [output], constants)
     return helper.make_model(graph, opset_imports=_opsets(), ir_version=IR_VERSION)

@@ -205,11 +205,7 @@ class App:
         """Open Inference Protocol v2."""
         asked = v2.read(_body(request), _json_length(request), version.model.signature, served.limits.rows)
         version.writer.check(asked)
-        if asked.single:
-            scores = version.model.score_one([None if values is None else values[0] for values in asked.columns])
-        else:
-            scores = version.model.score(asked.columns, asked.rows)
-        ids = self._record(version, served, scores, asked.columns)
+        scores, ids = self._score(version, served, asked.columns, asked.rows, asked.single)
         body, json_length = version.writer.write(asked, scores, ids)
         if json_length is None:
             return asked.rows, Response(200, body)
@@ -219,22 +215,29 @@ class App:
     def _predict(self, request: Request, version: Version, served: Served) -> tuple[int, Response]:
         """KServe's v1."""
         rows, columns = v1.read(_body(request), version.model.signature, served.limits.rows)
-        if rows == 1:
-            scores = version.model.score_one([values[0] for values in columns])  # type: ignore[index]
-        else:
-            scores = version.model.score(columns, rows)
-        ids = self._record(version, served, scores, columns)
+        scores, ids = self._score(version, served, columns, rows, rows == 1)
         return rows, Response(200, v1.write(version.model, version.info.version, scores, ids))
 
-    def _record(self, version: Version, served: Served, scores: Scores, columns: list[Values]) -> list[str] | None:
-        """Hand scores to the recorder; their ids."""
-        recorder = self._recorder
-        if recorder is None or not served.recording:
-            return None
-        values, labels = version.model.values(scores), version.model.labels(scores)
-        kept = columns if served.record_requests else None
-        first = recorder.record(version.model, version.info.version, values, labels, kept)
-        return [f"{recorder.source}:{number}" for number in range(first, first + scores.rows)]
+    def _score(
+        self, version: Version, served: Served, columns: list[Values], rows: int, single: bool
+    ) -> tuple[Scores, list[str] | None]:
+        """Scores and, where they are recorded, their ids. `single`: one row of JSON values."""
+        model, number = version.model, version.info.version
+        recorder = self._recorder if served.recording else None
+        if single:
+            values = [None if column is None else column[0] for column in columns]
+            scores = model.score_one(values)
+            if recorder is None:
+                return scores, None
+            kept = values if served.record_requests else None
+            seq = recorder.record_one(model, number, model.values(scores)[0], model.labels(scores)[0], kept)
+            return scores, [f"{recorder.source}:{seq}"]
+        scores = model.score(columns, rows)
+        if recorder is None:
+            return scores, None
+        kept_columns = columns if served.record_requests else None
+        first = recorder.record(model, number, model.values(scores), model.labels(scores), kept_columns)
+        return scores, [f"{recorder.source}:{seq}" for seq in range(first, first + rows)]
 
     def _infos(self) -> list[VersionInfo]:
         return [version.info for version in self._served.versions.values()] if self._served else []

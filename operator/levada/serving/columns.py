@@ -17,12 +17,14 @@ null, or a column that is left out, is a null where the column is nullable; so i
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from levada.features.cells import DTYPES, Cell, converter
+from levada.features.cells import DTYPES, Cell, Converter, converter
 from levada.features.types import MAX_INTEGER, NULL_STRING, NULL_TIME, ColumnType
 from levada.resources.dataset import Column
 from levada.serving.errors import RequestError, bad
@@ -38,6 +40,7 @@ DATATYPES: dict[ColumnType, tuple[str, ...]] = {  # the first is the one that me
     ColumnType.TIMESTAMP: ("BYTES", "INT64", "FP64"),
     ColumnType.DATE: ("BYTES",),
 }
+_LENGTH = struct.Struct("<I").unpack_from  # of a text in binary data
 _BINARY = {
     "BOOL": np.dtype(np.bool_),
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
@@ -67,6 +70,10 @@ class RequestColumn:
         self.dtype = DTYPES[column.type]
         self._convert = converter(column.type, column.name)
         self.null = self._convert(None)
+        # What makes a cell of a value in the fewest steps; where it raises ValueError, `scalar` says what is wrong.
+        self.convert = self._convert if column.nullable else _required(self._convert)
+        if accepted is not None:
+            self.convert = self._checked_cell
         self._plain = _PLAIN[column.type]
         self._accepted = None if accepted is None else {value: self._convert(value) for value in accepted}
 
@@ -87,6 +94,12 @@ class RequestColumn:
         if self._accepted is not None and cell not in self._accepted.values():
             raise self._unseen(value, row)
         return cell
+
+    def _checked_cell(self, value: object) -> Cell:
+        try:
+            return self.scalar(value)
+        except RequestError as error:
+            raise ValueError from error
 
     def vector(self, values: Sequence[object] | Array | None, rows: int) -> Array:
         """Values of JSON, or an array that `from_binary` made, as an array [rows]; raises RequestError naming a row."""
@@ -159,29 +172,49 @@ class RequestColumn:
         return bad(f"row {row}: column '{self.name}' is {given:.60}, which training has not seen; it takes: {shown}")
 
 
+def _required(convert: Converter) -> Converter:
+    def convert_required(value: object) -> Cell:
+        if value is None or value == NULL_STRING:
+            raise ValueError
+        return convert(value)
+
+    return convert_required
+
+
 def _texts(name: str, data: memoryview, rows: int) -> list[object]:
     """The elements of a BYTES tensor: each its length as four bytes, little endian, then UTF-8."""
     raw = bytes(data)
-    texts: list[object] = []
+    parts: list[bytes] = []
     position = 0
-    for row in range(rows):
-        start = position + 4
-        position = start + int.from_bytes(raw[start - 4 : start], "little")
-        if start > len(raw) or position > len(raw):
-            raise bad(
-                f"row {row}: the binary data of column '{name}' end before the text does; each text is its length as "
-                "four bytes (little endian) and then so many bytes"
-            )
-        try:
-            texts.append(raw[start:position].decode())
-        except UnicodeDecodeError:
-            raise bad(f"row {row}: the text of column '{name}' is not UTF-8; encode it so") from None
+    with suppress(struct.error):  # no room for another length
+        for _ in range(rows):
+            start = position + 4
+            position = start + _LENGTH(raw, position)[0]
+            parts.append(raw[start:position])
+    if position > len(raw) or len(parts) < rows:
+        row = len(parts) - (position > len(raw))
+        raise bad(
+            f"row {row}: the binary data of column '{name}' end before the text does; each text is its length as four "
+            "bytes (little endian) and then so many bytes"
+        )
     if position != len(raw):
         raise bad(
             f"column '{name}': its {rows} texts end after {position} bytes, but binary_data_size is {len(raw)}; "
             "make shape and binary_data_size agree"
         )
-    return texts
+    try:
+        return [part.decode() for part in parts]
+    except UnicodeDecodeError:
+        row = next(row for row, part in enumerate(parts) if not _is_text(part))
+        raise bad(f"row {row}: the text of column '{name}' is not UTF-8; encode it so") from None
+
+
+def _is_text(part: bytes) -> bool:
+    try:
+        part.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def too_many(rows: int, limit: int) -> RequestError:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from levada.artifacts import ModelManifest, Output
+from levada.features.cells import Cell
 from levada.features.types import ColumnType
 from levada.serving.columns import RequestColumn
 from levada.serving.errors import ModelError, RequestError
@@ -27,9 +28,17 @@ class Signature:
         self.columns = tuple(RequestColumn(column, manifest.accepted.get(column.name)) for column in manifest.request)
         self.names = tuple(column.name for column in self.columns)
         self.index = {name: i for i, name in enumerate(self.names)}
+        self._converters = tuple(column.convert for column in self.columns)
+
+    def cells(self, values: Sequence[object]) -> list[Cell]:
+        """A row of JSON values in the order of the columns, as it stands in tensors; raises RequestError."""
+        try:
+            return [convert(value) for convert, value in zip(self._converters, values, strict=True)]
+        except ValueError:
+            return [column.scalar(value) for column, value in zip(self.columns, values, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scores:
     """The outputs of the graph for some rows, in the order of `ServedModel.outputs`."""
 
@@ -57,15 +66,15 @@ class ServedModel:
 
     def score_one(self, values: Sequence[object]) -> Scores:
         """The scores of one row of JSON values in the order of the signature; raises RequestError."""
-        scalars = [column.scalar(value) for column, value in zip(self.signature.columns, values, strict=True)]
+        cells = self.signature.cells(values)
         with self._one_row:
-            for cell, index in self._cells:
-                cell[0] = scalars[index]
-            for lookup, cells in self._lookup_cells:
-                for cell, found in zip(cells, lookup.find(scalars), strict=True):
-                    cell[0] = found
+            for buffer, index in self._direct_buffers:
+                buffer[0] = cells[index]
+            for find, buffers in self._lookup_buffers:
+                for buffer, found in zip(buffers, find(cells), strict=True):
+                    buffer[0] = found
             outputs = self._run(self._buffers)
-        return Scores(1, [output[:1] for output in outputs])
+        return Scores(1, outputs if self._session.block == 1 else [output[:1] for output in outputs])
 
     def score(self, columns: Sequence[Values], rows: int) -> Scores:
         """The scores of columns of `rows` values each, in the order of the signature; raises RequestError."""
@@ -132,10 +141,10 @@ class ServedModel:
         self._buffers = self._session.buffers(1)
         index = self.signature.index
         self._direct = [(name, index[name]) for name in self._session.inputs if name in index]
-        self._cells = [(self._buffers[name].reshape(-1), i) for name, i in self._direct]
+        self._direct_buffers = [(self._buffers[name].reshape(-1), i) for name, i in self._direct]
         spare = np.empty(1, np.object_)  # for what is looked up and not needed by this graph
-        self._lookup_cells = [
-            (lookup, [self._buffers[n].reshape(-1) if n in self._buffers else spare for n in lookup.names])
+        self._lookup_buffers = [
+            (lookup.find, [self._buffers[n].reshape(-1) if n in self._buffers else spare for n in lookup.names])
             for lookup in self._lookups
         ]
 

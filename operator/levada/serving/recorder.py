@@ -26,20 +26,21 @@ log = structlog.get_logger()
 
 INTERVAL = 0.2  # seconds between writes
 BACK_OFF = (0.2, 5.0)  # seconds between attempts while the catalogue is away: first, longest
-MOST_WAITING = 50_000  # rows in memory while a write is under way; beyond, they are spooled
+MOST_WRITTEN = 10_000  # rows in one write; when so many wait, the next write begins at once
+MOST_WAITING = 20_000  # rows in memory while a write is under way; beyond, they are spooled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
-    """The scores of a request. `columns` as the request brought them, or None where they are not kept."""
+    """The scores of a request of several rows, whose score rows are made when they are written."""
 
     model: ServedModel
     version: int
     first: int
-    at: float  # seconds since the epoch
+    at: datetime
     values: list[float | None]
     labels: list[str | None]
-    columns: Sequence[Values] | None
+    columns: Sequence[Values] | None  # as the request brought them; None where they are not kept
 
 
 @dataclass
@@ -73,13 +74,14 @@ class Recorder:
         self._interval = interval
         self._lock = threading.Lock()
         self._next = 0
-        self._waiting: list[Scored] = []
+        self._waiting: list[ScoreRow | Scored] = []
         self._write: Future[int] | None = None
         self._writing: list[ScoreRow] = []
         self._segment: Segment | None = None
         self._back_off = 0.0
         self._try_at = 0.0
-        self._ending = threading.Event()
+        self._ending = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def start(self) -> None:
@@ -94,16 +96,34 @@ class Recorder:
         columns: Sequence[Values] | None,
     ) -> int:
         """Take the scores of a request; the number of the first, the others follow."""
+        at = datetime.now(UTC)
         with self._lock:
             first = self._next
             self._next += len(values)
             self.state.waiting += len(values)
-            self._waiting.append(Scored(model, version, first, time.time(), values, labels, columns))
+            self._waiting.append(Scored(model, version, first, at, values, labels, columns))
         return first
+
+    def record_one(
+        self, model: ServedModel, version: int, value: float | None, label: str | None, request: Sequence[object] | None
+    ) -> int:
+        """The same for a request of one row, of JSON values. Its score row is made at once: later, what it is made of
+        would have left the processor's cache."""
+        candidate, names, at = model.manifest.candidate, model.signature.names, datetime.now(UTC)
+        kept = None if request is None else orjson.dumps(dict(zip(names, request, strict=True)))
+        with self._lock:
+            number = self._next
+            self._next += 1
+            self.state.waiting += 1
+            self._waiting.append(
+                ScoreRow(self.source, number, *self._identity, version, candidate, at, value, label, kept)
+            )
+        return number
 
     def close(self, seconds: float = 10.0) -> None:
         """Record what is left, within so many seconds; what cannot be recorded stays in the spool."""
-        self._ending.set()
+        self._ending = True
+        self._wake.set()
         self._thread.join()
         until = time.monotonic() + seconds
         self._settle(until)
@@ -116,8 +136,10 @@ class Recorder:
         self._spool.close()
 
     def _run(self) -> None:
-        while not self._ending.wait(self._interval):
+        while not self._ending:
             self._tick()
+            self._wake.wait(self._interval)
+            self._wake.clear()
 
     def _tick(self) -> None:
         """Look at the write under way, and begin the next."""
@@ -134,7 +156,7 @@ class Recorder:
 
     def _begin(self) -> None:
         """Write what waits and, behind it, the oldest segment of the spool, in a thread of its own: it may hang."""
-        self._writing = self._take()
+        self._writing = self._take(MOST_WRITTEN)
         self._segment = self._spool.oldest()
         if self._writing or self._segment:
             self._write = Future()
@@ -149,6 +171,8 @@ class Recorder:
             future.set_result(dropped)
         except BaseException as error:  # whatever it is, the recorder has to know
             future.set_exception(error)
+        if self.state.waiting >= MOST_WRITTEN:
+            self._wake.set()
 
     def _put_rows(self, rows: list[ScoreRow]) -> int:
         """Record rows; how many the catalogue would not take. Those are found by halving."""
@@ -210,16 +234,30 @@ class Recorder:
             log.error("scores are lost: they can be neither recorded nor spooled", rows=len(rows), error=str(error))
         self.state.spooled = self._spool.rows
 
-    def _take(self) -> list[ScoreRow]:
+    def _take(self, most: int | None = None) -> list[ScoreRow]:
+        """What waits, or the first of it: not many more rows than `most`."""
         with self._lock:
             taken, self._waiting = self._waiting, []
             self.state.waiting = 0
-        return [row for scored in taken for row in self._rows(scored)]
+        rows: list[ScoreRow] = []
+        for place, scored in enumerate(taken):
+            if most is not None and len(rows) >= most:
+                self._put_back(taken[place:])
+                break
+            if isinstance(scored, ScoreRow):
+                rows.append(scored)
+            else:
+                rows += self._rows(scored)
+        return rows
+
+    def _put_back(self, scored: list[ScoreRow | Scored]) -> None:
+        with self._lock:
+            self._waiting = scored + self._waiting
+            self.state.waiting += sum(1 if isinstance(one, ScoreRow) else len(one.values) for one in scored)
 
     def _rows(self, scored: Scored) -> list[ScoreRow]:
-        at = datetime.fromtimestamp(scored.at, UTC)
         requests = _requests(scored)
-        candidate = scored.model.manifest.candidate
+        candidate, at = scored.model.manifest.candidate, scored.at
         return [
             ScoreRow(
                 self.source, scored.first + i, *self._identity, scored.version, candidate, at, value, label, request
@@ -230,12 +268,13 @@ class Recorder:
 
 def _requests(scored: Scored) -> list[bytes | None]:
     """The request's columns of each row as JSON."""
-    if scored.columns is None:
-        return [None] * len(scored.values)
     rows = len(scored.values)
-    names = scored.model.signature.names
+    if scored.columns is None:
+        return [None] * rows
+    signature = scored.model.signature
     columns = [
         column.plain(values) if isinstance(values, np.ndarray) else values or [None] * rows
-        for column, values in zip(scored.model.signature.columns, scored.columns, strict=True)
+        for column, values in zip(signature.columns, scored.columns, strict=True)
     ]
-    return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    names = signature.names
+    return [orjson.dumps(dict(zip(names, row, strict=False))) for row in zip(*columns, strict=True)]

@@ -106,6 +106,7 @@ class Session:
             self.inputs[tensor.name] = _FILL[tensor.type][0]
         self._fills = {tensor.name: _FILL[tensor.type] for tensor in self._session.get_inputs()}
         self.outputs: list[str] = [tensor.name for tensor in self._session.get_outputs()]
+        self._run = self._session._sess.run
 
     def buffers(self, rows: int) -> dict[str, Array]:
         """An array [M, 1] for every input, M ≥ rows being a length that `run_padded` takes, filled with nulls."""
@@ -114,7 +115,8 @@ class Session:
 
     def run_padded(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """The outputs for arrays [M, 1] of a length as `buffers` gives; one array a name, of M rows each."""
-        result: list[Array] = self._session.run(outputs, feeds)
+        # What InferenceSession.run calls after it has looked for missing inputs, which can take as long as the model.
+        result: list[Array] = self._run(outputs or self.outputs, feeds, None)
         return result
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 
 from levada.serving.columns import too_many
@@ -22,20 +21,19 @@ SCORE_ID = "score_id"
 _TYPES = {"int64": "INT64", "string": "BYTES", "float": "FP32"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as that takes longer to make
 class InferRequest:
-    """Columns in the order of the signature. `outputs`: name and whether it is wanted as binary; None = all."""
+    """Columns in the order of the signature. `single`: one row of JSON values.
+
+    `outputs`: name, and whether it is wanted as binary; None = all. `binary`: all are wanted so.
+    """
 
     id: str | None
     rows: int
     columns: list[Values]
+    single: bool
     outputs: dict[str, bool] | None
     binary: bool
-
-    @property
-    def single(self) -> bool:
-        """Whether this is one row of JSON values."""
-        return self.rows == 1 and not any(isinstance(values, np.ndarray) for values in self.columns)
 
 
 def read(body: bytes, json_length: int | None, signature: Signature, most_rows: int) -> InferRequest:
@@ -58,11 +56,12 @@ def read(body: bytes, json_length: int | None, signature: Signature, most_rows: 
     id, parameters = document.get("id"), document.get("parameters")
     if id is not None and type(id) is not str:
         raise bad("the request's id is not a text; put it in quotes")
-    outputs = document.get("outputs")
+    outputs, rows = document.get("outputs"), tensors.finish()
     return InferRequest(
         id,
-        tensors.finish(),
+        rows,
         tensors.columns,
+        rows == 1 and binary is None,
         None if outputs is None else _wanted(outputs),
         _flag(parameters, "binary_data_output") if parameters is not None else False,
     )

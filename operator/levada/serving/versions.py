@@ -6,6 +6,7 @@ weight is loaded and has scored a row. What cannot be loaded is reported and tri
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -187,6 +188,7 @@ class Loader:
         self._app.serve(Served(versions, config.recording, config.record_requests, config.limits))
         self._loaded = {number: self._loaded[number] for number in versions}
         self._tables.retain(spec for version in versions.values() for spec in version.model.manifest.lookups)
+        gc.freeze()  # no collection looks through models and lookups: a large one would take seconds
         weights = {version.info.version: version.info.weight for version in versions.values()}
         log.info("serving", versions=weights)
 

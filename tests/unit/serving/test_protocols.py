@@ -431,6 +431,9 @@ class _Kept:
         self.rows += [(version, value, label, columns) for value, label in zip(values, labels, strict=True)]
         return first
 
+    def record_one(self, model: ServedModel, version: int, value: Any, label: Any, request: Any) -> int:
+        return self.record(model, version, [value], [label], request)
+
 
 def test_score2_every_score_has_an_id_in_the_answer() -> None:
     app, kept = app_of(small.served()), _Kept()

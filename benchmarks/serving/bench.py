@@ -1,0 +1,257 @@
+"""The scorer against a bare ASGI server, stock `kserve.Model`, MLServer, and onnxruntime in process.
+
+Figures are CPU time of the server (utime + stime of its process tree), with the server on one core, load and stores on
+another; all servers are up at the same time and take turns. The scorer validates, looks up, counts and records every
+score in a real catalogue; the twins are given the looked-up columns and do none of that.
+
+`python -m benchmarks.serving.bench [--rounds N] [--seconds N]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from benchmarks.report import Measured, Ratio, Report
+from benchmarks.serving.environments import python_of
+from benchmarks.serving.load import LOAD_CORE, SERVER_CORE, Result, ServerUnderTest
+from benchmarks.serving.model import START, BuiltModel, build, build_forest, feeds, stage
+from levada.engines.local.servers import LocalServers
+from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.settings import from_environment
+from levada.stores.open import open_catalogue, open_objects
+
+TWINS = Path(__file__).parent / "twins"
+SINGLE, MANY = 500, 1000  # different requests of one row; rows of a large one
+STEADY = 0.2  # a round counts if the baseline is so close to its median
+MOST_ROUNDS = 3  # times the rounds that are asked for
+DATATYPES = {"string": "BYTES", "int64": "INT64", "float64": "FP64", "timestamp": "BYTES"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, and what it is asked."""
+
+    server: ServerUnderTest
+    path: str
+    bodies: Path
+    header: str = ""
+
+
+def run(rounds: int = 5, seconds: int = 4) -> Report:
+    """Measure everything."""
+    report = Report("Scorer: server CPU a request (µs)")
+    affinity = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(LOAD_CORE)})  # the stores' servers inherit it
+    try:
+        with ExitStack() as stack:
+            _run(report, stack, rounds, seconds)
+    finally:
+        os.sched_setaffinity(0, affinity)
+    return report
+
+
+def _run(report: Report, stack: ExitStack, rounds: int, seconds: int) -> None:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="levada-bench-")))
+    environment = stack.enter_context(LocalServers(folder / "home")).start_all().environment()
+    environment |= {"LEVADA_SCRATCH": str(folder)}
+    settings = from_environment(environment)
+    catalogue = open_catalogue(settings)
+    catalogue.migrate()
+    catalogue.close()
+    objects = open_objects(settings)
+    flights, forest = build(), build_forest()
+    for name, model in (("flights", flights), ("forest", forest)):
+        prefix = stage(model, objects)
+        for recording in (True, False):
+            version = ScorerVersion(
+                version=1, candidate=model.manifest.candidate, model_prefix=prefix, onnx_digest=model.digest, weight=100
+            )
+            config = ScorerConfig(name=name, namespace="default", versions=[version], recording=recording)
+            (folder / f"{name}-{recording}.json").write_bytes(config.to_bytes())
+
+    def start(name: str, *command: str | Path, health: str, **more: str) -> ServerUnderTest:
+        port = _free_port()
+        arguments = [str(part).replace("PORT", str(port)) for part in command]
+        variables = {name: value.replace("PORT", str(port)) for name, value in more.items()}
+        server = ServerUnderTest(name, arguments, port, health, environment | variables, folder / f"{name}.log")
+        return stack.enter_context(server)
+
+    def scorer(name: str, recording: bool) -> ServerUnderTest:
+        config = folder / f"{name}-{recording}.json"
+        command = (sys.executable, "-m", "levada.serving", "--config", config, "--port", "PORT")
+        return start(f"scorer-{name}-{recording}", *command, health="/v2/health/ready")
+
+    (folder / "flights.onnx").write_bytes(flights.onnx)
+    np.savez(folder / "flights.npz", **feeds(flights.rows[:1], flights.tables))
+    files = (folder / "flights.onnx", folder / "flights.npz")
+    recorded = scorer("flights", True)
+    bare = start("bare", python_of("bare"), TWINS / "bare.py", *files, "PORT", health="")
+    kserve = start("kserve", python_of("kserve"), TWINS / "kserve_twin.py", *files, "PORT", health="/v2/health/ready")
+    mlservers = {workers: _mlserver(start, folder, files, workers) for workers in (1, 0)}
+
+    infer, predict = "/v2/models/{}/infer", "/v1/models/{}:predict"
+    ours = _bodies(folder / "ours", [_v2(flights, [row]) for row in flights.rows[:SINGLE]])
+    ours_v1 = _bodies(folder / "ours-v1", [{"instances": [row]} for row in flights.rows[:SINGLE]])
+    theirs = _bodies(folder / "theirs", [_v2(flights, [_numbered(row)]) for row in flights.rows[:SINGLE]])
+    theirs_v1 = _bodies(folder / "theirs-v1", [{"instances": [_numbered(row)]} for row in flights.rows[:SINGLE]])
+    targets = {
+        "scorer v2": Target(recorded, infer.format("flights"), ours),
+        "bare ASGI": Target(bare, "/", theirs),
+        "scorer v1": Target(recorded, predict.format("flights"), ours_v1),
+        "kserve v2": Target(kserve, infer.format("twin"), theirs),
+        "kserve v1": Target(kserve, predict.format("twin"), theirs_v1),
+        "MLServer": Target(mlservers[1], infer.format("twin"), theirs),
+        "MLServer, no worker": Target(mlservers[0], infer.format("twin"), theirs),
+    }
+    results = _take_turns(targets, "bare ASGI", rounds, seconds)
+
+    def ratio(subject: str, twin: str, goal: str) -> None:
+        pairs = [(one.cpu, other.cpu) for one, other in zip(results[subject], results[twin], strict=True)]
+        report.add(Ratio(f"one row: {subject} / {twin}", pairs, goal))
+
+    ratio("scorer v2", "bare ASGI", "≤ 1.5")
+    ratio("scorer v2", "kserve v2", "≤ 0.167")
+    ratio("scorer v1", "kserve v1", "≤ 0.25")
+    ratio("scorer v2", "MLServer", "≤ 0.125")
+    ratio("scorer v2", "MLServer, no worker", "")
+    for name, model in (("forest", forest), ("flights", flights)):
+        for recording in (False, True):
+            server = recorded if (name, recording) == ("flights", True) else scorer(name, recording)
+            report.add(_many(server, name, model, recording, folder, rounds, seconds))
+    for name, found in results.items():
+        rates, p50s, p99s = [r.rate for r in found], [r.p50 for r in found], [r.p99 for r in found]
+        memory = targets[name].server.memory()
+        report.notes.append(
+            f"- {name}: {statistics.median(rates):,.0f} requests/s on one core, p50 {_middle(p50s)}, "
+            f"p99 {_middle(p99s)}; {memory:.0f} MiB; ready {targets[name].server.start_seconds:.1f} s after its start"
+        )
+    report.add(Measured("scorer: start to ready (s)", [recorded.start_seconds], goal="≤ 5"))
+
+
+def _take_turns(targets: dict[str, Target], baseline: str, rounds: int, seconds: int) -> dict[str, list[Result]]:
+    """Results of rounds in which the baseline was steady, in as many rounds as that takes (or as many as may be)."""
+    for target in targets.values():
+        target.server.load(target.path, target.bodies, 1, target.header)  # warms up
+    all_rounds: list[dict[str, Result]] = []
+    kept: list[dict[str, Result]] = []
+    while len(kept) < rounds and len(all_rounds) < rounds * MOST_ROUNDS:
+        all_rounds.append({n: t.server.load(t.path, t.bodies, seconds, t.header) for n, t in targets.items()})
+        middle = statistics.median(found[baseline].cpu for found in all_rounds)
+        kept = [found for found in all_rounds if abs(found[baseline].cpu / middle - 1) <= STEADY]
+    return {name: [found[name] for found in kept] for name in targets}
+
+
+def _many(
+    server: ServerUnderTest, name: str, model: BuiltModel, recording: bool, folder: Path, rounds: int, seconds: int
+) -> Ratio:
+    """CPU of a large binary request against onnxruntime in process on the same rows, whose inputs are ready."""
+    rows = model.rows[:MANY]
+    body, length = _binary(model, rows)
+    bodies = folder / f"{name}-{recording}-many"
+    bodies.mkdir()
+    (bodies / "0").write_bytes(body)
+    header = f'wrk.headers["Inference-Header-Content-Length"] = "{length}"'
+    np.savez(folder / f"{name}-many.npz", **feeds(rows, model.tables))
+    (folder / f"{name}.onnx").write_bytes(model.onnx)
+    command = ["taskset", "-c", SERVER_CORE, sys.executable, TWINS / "inprocess.py"]
+    command += [folder / f"{name}.onnx", folder / f"{name}-many.npz", str(seconds)]
+    pairs = []
+    for _ in range(rounds):
+        ours = server.load(f"/v2/models/{name}/infer", bodies, seconds, header).cpu
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        pairs.append((ours, float(done.stdout)))
+    recorded = "recorded" if recording else "not recorded"
+    goal = "≥ 0.8" if not recording else ""
+    return Ratio(f"1,000 rows binary, {name}, {recorded}: onnxruntime in process / scorer", pairs, goal, inverse=True)
+
+
+def _mlserver(start: Any, folder: Path, files: tuple[Path, Path], workers: int) -> ServerUnderTest:
+    settings = folder / f"mlserver-{workers}" / "twin"
+    settings.mkdir(parents=True)
+    implementation = {"name": "twin", "implementation": "mlserver_twin.Twin"}
+    (settings / "model-settings.json").write_bytes(orjson.dumps(implementation))
+    server: ServerUnderTest = start(
+        f"mlserver-{workers}",
+        python_of("mlserver").with_name("mlserver"),
+        "start",
+        settings.parent,
+        health="/v2/models/twin/ready",
+        MLSERVER_HOST="127.0.0.1",
+        MLSERVER_HTTP_PORT="PORT",
+        MLSERVER_GRPC_PORT=str(_free_port()),
+        MLSERVER_METRICS_PORT=str(_free_port()),
+        MLSERVER_PARALLEL_WORKERS=str(workers),
+        TWIN_MODEL=str(files[0]),
+        TWIN_FEEDS=str(files[1]),
+        PYTHONPATH=str(TWINS),
+    )
+    return server
+
+
+def _v2(model: BuiltModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    inputs = []
+    for column in model.manifest.request:
+        data = [row[column.name] for row in rows]
+        datatype = "INT64" if isinstance(data[0], int) else DATATYPES[column.type.value]
+        inputs.append({"name": column.name, "datatype": datatype, "shape": [len(rows)], "data": data})
+    return {"inputs": inputs}
+
+
+def _numbered(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for twins, which parse no times."""
+    return row | {"time_hour": START}
+
+
+def _binary(model: BuiltModel, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
+    """A request with binary tensors in and out, and the length of its JSON."""
+    inputs, parts = [], []
+    for tensor in _v2(model, rows)["inputs"]:
+        values = tensor.pop("data")
+        if tensor["datatype"] == "BYTES":
+            raw = b"".join(len(v.encode()).to_bytes(4, "little") + v.encode() for v in values)
+        else:
+            raw = np.array(values, {"INT64": "<i8", "FP64": "<f8"}[tensor["datatype"]]).tobytes()
+        inputs.append({**tensor, "parameters": {"binary_data_size": len(raw)}})
+        parts.append(raw)
+    head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    return head + b"".join(parts), len(head)
+
+
+def _bodies(folder: Path, documents: list[dict[str, Any]]) -> Path:
+    folder.mkdir()
+    for number, document in enumerate(documents):
+        (folder / str(number)).write_bytes(orjson.dumps(document))
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _middle(texts: list[str]) -> str:
+    """The median of times as wrk writes them."""
+    units = {"us": 1.0, "ms": 1e3, "s": 1e6}
+    return sorted(texts, key=lambda t: float(t.rstrip("mus")) * units[t.lstrip("0123456789.")])[len(texts) // 2]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    arguments = parser.parse_args()
+    print(run(arguments.rounds, arguments.seconds).markdown())
