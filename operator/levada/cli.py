@@ -154,20 +154,33 @@ def get(
 
 
 @app.command()
-def validate(filename: Files, namespace: Namespace = "default") -> None:
+def validate(
+    filename: Files,
+    home: Annotated[
+        Path | None, typer.Option("--home", help="Also compare with the resources of this home.", file_okay=False)
+    ] = None,
+    namespace: Namespace = "default",
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Check manifests without running anything: fields, queries, expressions, names of strategies, cycles.
 
-    Exit code 0: all are valid; 2: one is not.
+    With a home, also that nothing changes that may not. Exit code 0: all are valid; 2: one is not.
     """
     from levada.planners import refusals
 
     resources = _load(filename, namespace)
     refused = refusals(resources, datetime.now(UTC), local=True)
+    if home is not None:
+        refused = _unchangeable(home, resources) | refused
     for ref, why in refused.items():
         err.print(f"{ref}: {why}", markup=False, highlight=False, soft_wrap=True)
+    if output != Output.TABLE:
+        checked = [(resource.ref, refused.get(resource.ref)) for resource in resources]
+        _print_data([{**_named(ref), "valid": why is None, "message": why or ""} for ref, why in checked], output)
     if refused:
         raise typer.Exit(EXIT_INVALID)
-    out.print(f"{len(resources)} resource{' is' if len(resources) == 1 else 's are'} valid", highlight=False)
+    if output == Output.TABLE:
+        out.print(f"{len(resources)} resource{' is' if len(resources) == 1 else 's are'} valid", highlight=False)
 
 
 @app.command()
@@ -222,6 +235,7 @@ def delete(
     home: HomeOption = DEFAULT_HOME,
     namespace: Namespace = "default",
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep batches, models and scores.")] = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Delete resources, what they own, and the data that they made."""
     from levada.engines.local.access import delete as delete_from
@@ -233,8 +247,11 @@ def delete(
     else:
         raise _fail("say what to delete: a kind and a name, or manifests with -f")
     deleted = delete_from(home, refs, keep_data=keep_data)
-    for ref in deleted.refs:
-        out.print(f"deleted {ref}", highlight=False)
+    if output == Output.TABLE:
+        for ref in deleted.refs:
+            out.print(f"deleted {ref}", highlight=False)
+    else:
+        _print_data([_named(ref) for ref in deleted.refs], output)
     for ref, other in deleted.waiting:
         err.print(f"{ref} refers to {other}, which is gone now", highlight=False, soft_wrap=True)
 
@@ -269,6 +286,24 @@ def _load(filenames: Iterable[str], namespace: str) -> list[AnyResource]:
         err.print(f"{', '.join(filenames)} holds no Levada resource", markup=False, highlight=False)
         raise typer.Exit(EXIT_INVALID)
     return resources
+
+
+def _unchangeable(home: Path, resources: Iterable[AnyResource]) -> dict[Ref, str]:
+    """What manifests change of a home's resources although it may not change."""
+    from levada.engines.local.access import home_of
+    from levada.engines.local.home import Unchangeable
+
+    kept, found = home_of(home), {}
+    for resource in resources:
+        try:
+            kept.check(resource)
+        except Unchangeable as error:
+            found[resource.ref] = str(error).removeprefix(f"{resource.ref}: ")
+    return found
+
+
+def _named(ref: Ref) -> dict[str, str]:
+    return {"kind": ref.kind.value, "namespace": ref.namespace, "name": ref.name}
 
 
 def _kind(text: str) -> Kind:

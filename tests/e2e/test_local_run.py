@@ -184,9 +184,10 @@ def test_x8_delete_takes_away_resources_children_and_data(tmp_path: Path) -> Non
     pipeline = small_pipeline(tmp_path / "p", rows=300)
     assert pipeline.run().code == 0
 
-    outcome = levada("delete", "trainingrun", "returns", cwd=pipeline.folder)
+    outcome = levada("delete", "trainingrun", "returns", "-o", "json", cwd=pipeline.folder)
 
     assert outcome.code == 0, outcome.err
+    assert {"kind": "TrainingRun", "namespace": "default", "name": "returns"} in json.loads(outcome.out)
     left = levada("get", "all", "-o", "json", cwd=pipeline.folder).resources()
     assert not [name for name in left if name.startswith(("TrainingRun/", "ModelCandidate/"))]
     assert "Dataset/orders" in left

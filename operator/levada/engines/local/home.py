@@ -23,8 +23,6 @@ from levada.resources.immutable import immutable_changes
 from levada.resources.status import Status
 from levada.stores.failpoints import after_write
 
-DEFAULT_HOME = Path(".levada")
-
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a reader never sees a part of it."""

@@ -1,0 +1,77 @@
+"""`levada validate`, as a pipeline of continuous integration uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from levada.cli import app
+from levada.engines.local.home import Home
+from levada.resources.manifests import load
+
+CANDIDATE = """
+apiVersion: levada.dev/v1alpha1
+kind: ModelCandidate
+metadata: {name: bought}
+spec:
+  task: TASK
+  model: {uri: s3://models/bought/, digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}
+"""
+FEATURES = """
+apiVersion: levada.dev/v1alpha1
+kind: FeatureSet
+metadata: {name: broken}
+spec:
+  inputs: [{dataset: orders}]
+  query: SELEC 1
+  entity: {keys: [id]}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "bought.yaml"
+    path.write_text(CANDIDATE.replace("TASK", "regression"))
+    return path
+
+
+def test_x8_what_is_valid_and_what_is_not_can_be_read_by_programs(manifest: Path) -> None:
+    (manifest.parent / "broken.yaml").write_text(FEATURES)
+
+    done = CliRunner().invoke(app, ["validate", "-f", str(manifest.parent), "-o", "json"])
+
+    assert done.exit_code == 2
+    good, bad = json.loads(done.stdout)
+    assert good == {"kind": "ModelCandidate", "namespace": "default", "name": "bought", "valid": True, "message": ""}
+    assert (bad["kind"], bad["name"], bad["valid"]) == ("FeatureSet", "broken", False)
+    assert "SELEC" in bad["message"]
+
+
+def test_x8_valid_manifests_are_counted(manifest: Path) -> None:
+    done = CliRunner().invoke(app, ["validate", "-f", str(manifest)])
+
+    assert (done.exit_code, done.stdout) == (0, "1 resource is valid\n")
+
+
+def test_k8s1_a_change_of_what_may_not_change_is_told_before_it_is_run(manifest: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    resources, _ = load([str(manifest)], "default")
+    home.apply(resources[0])
+    arguments = ["validate", "-f", str(manifest), "--home", str(home.root)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    manifest.write_text(CANDIDATE.replace("TASK", "clustering"))
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert done.exit_code == 2
+    assert "task may not change" in done.stderr
+
+
+def test_x8_a_home_that_is_not_there_is_named(manifest: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["validate", "-f", str(manifest), "--home", str(tmp_path / "none")])
+
+    assert done.exit_code == 1
+    assert f"there is no home at {tmp_path / 'none'}" in done.stderr
