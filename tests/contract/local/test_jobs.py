@@ -1,0 +1,233 @@
+"""Jobs: what Kubernetes' Indexed Job does, on one machine, through failures, kills and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from levada.engines.local.jobs import LONGEST_BACKOFF, backoff
+from levada.resources.conditions import Reason
+from tests.contract.local.conftest import OWNER, Bench, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def test_x5_only_the_failed_index_is_tried_again(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("ok", "fail vanish die ok", "ok"))
+
+    assert state.phase == "succeeded"
+    assert [result.index for result in state.results] == [0, 1, 2]
+    assert state.retries == 3
+    assert sorted(bench.attempts()) == ["0", "1", "1", "1", "1", "2"]
+
+
+async def test_x5_a_failing_index_is_given_up_after_its_retries_and_says_why(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("fail", backoff_limit=2))
+
+    assert state.phase == "failed"
+    assert state.error is not None
+    assert state.error.message == "attempt 3 did not go well (tried 3 times)"
+    assert bench.attempts() == ["0", "0", "0"]
+
+
+async def test_x5_what_the_user_must_mend_is_not_tried_again_and_ends_the_other_indexes(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("refuse", "hang"))
+
+    assert state.phase == "failed"
+    assert state.error is not None
+    assert state.error.message == "attempt 1 did not go well"
+    assert bench.attempts().count("0") == 1
+
+
+@pytest.mark.parametrize(("word", "words"), [("die", "memory"), ("vanish", "exit code 0")])
+async def test_x5_a_step_that_says_nothing_is_told_of_by_how_it_ended(bench: Bench, word: str, words: str) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write(word, backoff_limit=0))
+
+    assert state.error is not None
+    assert words in state.error.message
+    assert "log.txt" in state.error.message
+    assert state.error.message.endswith("(tried once)")
+
+
+async def test_x5_an_error_that_an_earlier_attempt_left_is_not_that_of_the_next(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("fail die", backoff_limit=1))
+
+    assert "killed" in state.last_failure
+
+
+def test_x5_waits_grow_and_are_bounded() -> None:
+    waits = [backoff(failed) for failed in range(1, 40)]
+
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert max(waits) == waits[-1] == LONGEST_BACKOFF
+
+
+async def test_x6_a_deadline_ends_job_and_steps(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        job = bench.write("hang", deadline=timedelta(seconds=2))
+        jobs.ensure(job)
+        pid = await bench.hanging()
+        state = await bench.outcome(jobs, job)
+
+        assert is_gone(pid)
+    assert state.phase == "failed"
+    assert state.error is not None
+    assert state.error.reason == Reason.DEADLINE_EXCEEDED
+    assert "spec.deadline" in state.error.message
+
+
+async def test_x5_an_ended_engine_takes_its_steps_along_and_the_next_goes_on(bench: Bench) -> None:
+    job = bench.write("ok", "hang ok")
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        pid = await bench.hanging()
+        await bench.until(lambda: len(jobs.of(OWNER)[job.name].results) == 1)
+    assert is_gone(pid)
+
+    async with bench.jobs() as jobs:
+        assert jobs.of(OWNER) == {}
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+    assert sorted(bench.attempts()) == ["0", "1", "1"]
+    assert sorted(bench.fetched) == [f"steps/default/ingest/{index}.json" for index in (0, 1)]
+
+
+async def test_x5_a_step_that_was_done_when_the_engine_was_killed_is_not_run_again(bench: Bench) -> None:
+    job = bench.write("done-hang")
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.hanging()
+
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+    assert bench.attempts() == ["0"]
+
+
+async def test_x5_how_a_job_ended_is_known_to_the_next_engine(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        done = await bench.outcome(jobs, bench.write("ok", "ok", name="done"))
+        failed = await bench.outcome(jobs, bench.write("ok", "refuse", name="failed"))
+
+    async with bench.jobs() as jobs:
+        assert jobs.of(OWNER) == {"done": done, "failed": failed}
+        jobs.ensure(bench.write("fail", "fail", name="done"))
+        assert not jobs.active
+
+
+async def test_x5_a_failed_job_is_tried_again_when_asked_for_but_not_what_it_did(bench: Bench) -> None:
+    job = bench.write("ok", "fail", backoff_limit=0)
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.until(lambda: not jobs.active)
+    (bench.script / "1").write_text("ok")
+
+    async with bench.jobs() as jobs:
+        jobs.retry_failed()
+        assert jobs.of(OWNER) == {}
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+    assert bench.attempts().count("1") == 2
+    assert bench.attempts().count("0") == 1
+
+
+async def test_x5_a_result_is_waited_for_while_the_store_does_not_answer(bench: Bench) -> None:
+    bench.unavailable = 3
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("ok"))
+
+    assert state.phase == "succeeded"
+    assert bench.attempts() == ["0"]
+    assert bench.broken == []
+
+
+async def test_x5_a_result_that_the_store_has_lost_is_made_again(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, bench.write("ok", results=False, backoff_limit=1))
+
+    assert state.phase == "failed"
+    assert bench.attempts() == ["0", "0"]
+
+
+async def test_x5_an_error_of_the_engine_itself_is_reported(bench: Bench) -> None:
+    job = bench.write("ok")
+    bench.objects.put("steps/default/ingest/0.json", b"no result")
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.until(lambda: bool(bench.broken))
+
+        assert not jobs.active
+        assert jobs.of(OWNER) == {}
+
+
+async def test_x6_jobs_that_nothing_waits_for_are_ended_and_forgotten(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        jobs.ensure(bench.write("hang", name="old"))
+        pid = await bench.hanging()
+
+        await jobs.end_all_but(OWNER, {"new"})
+
+        assert jobs.of(OWNER) == {}
+        assert is_gone(pid)
+        assert not jobs.active
+
+
+async def test_x6_a_job_can_be_ended_before_it_began_and_be_started_again(bench: Bench) -> None:
+    job = bench.write("ok")
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await jobs.end_all_but(OWNER, set())
+        assert not jobs.active
+
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+
+
+async def test_prep8_no_more_steps_run_than_there_are_slots(bench: Bench) -> None:
+    async with bench.jobs(slots=1) as jobs:
+        first = bench.write("hang", name="first")
+        jobs.ensure(first)
+        await bench.hanging()
+        jobs.ensure(bench.write("hang", name="second"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert bench.attempts() == ["0"]
+
+        await jobs.end_all_but(OWNER, {"second"})
+        assert await eventually(lambda: len(bench.attempts()) == 2)
+
+
+async def test_x8_progress_is_the_sum_over_the_indexes(bench: Bench) -> None:
+    job = bench.write("hang", "hang")
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await eventually(lambda: (bench.script / "attempts").exists() and len(bench.attempts()) == 2)
+        for index in range(2):
+            folder = bench.home.jobs / "default" / job.name / str(index)
+            (folder / "progress.jsonl").write_text(
+                '{"phase": "read", "done": 1}\n' * 200 + '{"phase": "write", "done": 40, "total": 100}\n'
+            )
+
+        ((owner, pace),) = jobs.progress()
+
+    assert owner == OWNER
+    assert (pace.record.phase, pace.record.done, pace.record.total) == ("write", 80, 200)
