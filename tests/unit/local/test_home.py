@@ -1,0 +1,114 @@
+"""The home: generations, immutable fields, and what is left after a removal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from levada.engines.local.home import Home, Unchangeable, with_status
+from levada.resources import Dataset, ModelCandidate
+from tests.unit.planners.worlds import dataset, feature_set
+
+
+def candidate(uri: str) -> ModelCandidate:
+    """A model trained elsewhere."""
+    return ModelCandidate.model_validate(
+        {"metadata": {"name": "own"}, "spec": {"model": {"uri": uri}, "task": "regression"}, "status": {}}
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_k8s1_a_new_resource_has_generation_1_and_a_uid(home: Home) -> None:
+    record = home.apply(dataset())
+
+    assert record.resource.metadata.generation == 1
+    assert record.resource.metadata.uid
+    assert home.get(dataset().ref) == record
+
+
+def test_k8s1_a_changed_spec_makes_a_new_generation_and_keeps_the_status(home: Home) -> None:
+    first = home.apply(dataset())
+    status = first.resource.status.model_copy(update={"warnings": ["seen"]})
+    home.save(replace(with_status(first, status), recorded=frozenset({"decision"})))
+
+    second = home.apply(dataset(retries=7))
+
+    assert second.resource.metadata.generation == 2
+    assert second.resource.metadata.uid == first.resource.metadata.uid
+    assert second.resource.status.warnings == ["seen"]
+    assert second.recorded == {"decision"}
+    assert Home(home.root).get(dataset().ref) == second
+
+
+def test_k8s1_the_same_manifest_again_changes_nothing(home: Home) -> None:
+    first = home.apply(dataset())
+    path = next(home.root.glob("resources/*/*/*.json"))
+    written = path.stat().st_mtime_ns, path.stat().st_ino
+
+    assert home.apply(dataset()) == first
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == written
+
+
+def test_k8s1_labels_and_annotations_change_without_a_new_generation(home: Home) -> None:
+    home.apply(dataset())
+    wanted = dataset()
+    metadata = wanted.metadata.model_copy(update={"annotations": {"levada.dev/requested-at": "now"}})
+
+    record = home.apply(wanted.model_copy(update={"metadata": metadata}))
+
+    assert record.resource.metadata.annotations == {"levada.dev/requested-at": "now"}
+    assert record.resource.metadata.generation == 1
+
+
+def test_k8s1_a_change_of_an_immutable_field_is_refused_and_writes_nothing(home: Home) -> None:
+    before = home.apply(candidate("s3://models/a/"))
+    wanted = candidate("s3://models/b/")
+
+    for refuse in (home.check, home.apply):
+        with pytest.raises(Unchangeable, match=r"ModelCandidate default/own: spec\.model may not change; delete it"):
+            refuse(wanted)
+
+    assert home.get(wanted.ref) == before
+
+
+def test_k8s1_resources_come_in_the_order_of_the_pipeline(home: Home) -> None:
+    for resource in (feature_set("a"), dataset("z"), dataset("b")):
+        home.apply(resource)
+
+    assert [str(record.resource.ref) for record in home.all()] == [
+        "Dataset default/b",
+        "Dataset default/z",
+        "FeatureSet default/a",
+    ]
+
+
+def test_x5_a_removed_resource_leaves_no_job_that_a_new_one_could_take_for_its_own(home: Home) -> None:
+    home.apply(dataset("gone"))
+    home.apply(dataset("stays"))
+    for name in ("gone", "stays"):
+        folder = home.jobs / "default" / f"{name}-ingest"
+        folder.mkdir(parents=True)
+        (folder / "input.json").write_text(json.dumps({"owner": {"kind": "Dataset", "name": name}}))
+
+    home.remove(dataset("gone").ref)
+
+    assert [record.resource.metadata.name for record in home.all()] == ["stays"]
+    assert [folder.name for folder in home.jobs.glob("*/*")] == ["stays-ingest"]
+
+
+def test_k8s1_an_owner_is_remembered(home: Home) -> None:
+    home.apply(dataset("child"), owner=feature_set().ref)
+    home.apply(dataset("child", retries=1))
+
+    record = home.get(dataset("child").ref)
+
+    assert record is not None
+    assert isinstance(record.resource, Dataset)
+    assert record.owner == feature_set().ref
