@@ -12,9 +12,9 @@ import pytest
 
 from levada.artifacts import BatchManifest
 from levada.names import MANIFEST
-from levada.steps import ingest
+from levada.steps.ingest import whole
 from levada.steps.ingest.commit import Draft
-from levada.steps.ingest.listing import LISTING
+from levada.steps.ingest.receipt import LISTING
 from levada.steps.ingest.whole import examine
 from levada.steps.io import IngestOutput
 from tests.contract.ingest.conftest import Batch, Ingestion
@@ -84,11 +84,11 @@ def test_ing3_an_index_that_another_overtakes_at_the_end_has_its_batch(
     outputs = []
 
     def overtaken(*arguments: Any) -> Draft:
-        monkeypatch.setattr(ingest, "examine", examine)
+        monkeypatch.setattr(whole, "examine", examine)
         outputs.append(ingestion.run_index(step, 0))  # commits, and takes away what this one is about to read
         return examine(*arguments)
 
-    monkeypatch.setattr(ingest, "examine", overtaken)
+    monkeypatch.setattr(whole, "examine", overtaken)
     assert ingestion.run_index(step, 0) is None
 
     outputs.append(ingestion.run_index(step, 1))

@@ -12,8 +12,9 @@ import pytest
 from levada.errors import Stalled
 from levada.methods.formats import Rows
 from levada.methods.formats.values import arrow_schema
-from levada.methods.quality import Tally, WholeChecks, check_rows, expand
+from levada.methods.quality import Tally, check_rows, expand
 from levada.methods.quality.rows import without_nulls
+from levada.methods.quality.whole import WholeChecks
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, QualityCheck
 from tests.unit.ingest.reading import columns

@@ -50,6 +50,16 @@ class Demand:
         return self.kind in ("unique", "outliers")
 
 
+@dataclass(frozen=True)
+class Finding:
+    """How often a demand was broken; the first time in which file (by number) and row (from 0), with what value."""
+
+    violations: int = 0
+    file: int = 0
+    row: int = 0
+    value: str = ""
+
+
 def expand(checks: Iterable[QualityCheck], columns: Sequence[Column]) -> list[Demand]:
     """The demands of some checks, in their order; raises Stalled (InvalidSpec) for one that makes no sense."""
     checks = list(checks)

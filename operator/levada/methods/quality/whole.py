@@ -19,17 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from levada.features.types import ColumnType
-from levada.methods.quality.demands import Demand
-
-
-@dataclass(frozen=True)
-class Finding:
-    """How often a demand was broken; the first time in which file (by number) and row (from 0), with what value."""
-
-    violations: int = 0
-    file: int = 0
-    row: int = 0
-    value: str = ""
+from levada.methods.quality.demands import Demand, Finding
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,11 @@ A batch that cannot be made gives its listing up, so that the next attempt sees 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from levada import names
 from levada.errors import Stalled
-from levada.methods.formats import FORMATS
-from levada.methods.quality import expand
-from levada.methods.sources import Access, open_source
-from levada.settings import Settings
 from levada.steps.context import StepContext
-from levada.steps.ingest.commit import build_manifest, committed, drafted, quality_results
-from levada.steps.ingest.listing import SOURCE, agreed_listing, agreed_schema
-from levada.steps.ingest.part import Part
-from levada.steps.ingest.receipt import Receipt, receipts_prefix
-from levada.steps.ingest.whole import STAGED, examine, must_stage
+from levada.steps.ingest.announce import committed
+from levada.steps.ingest.receipt import SOURCE, STAGED
 from levada.steps.io import IngestOutput, IngestWork
 from levada.stores.ports import ObjectNotFound
 
@@ -46,7 +35,9 @@ def run(context: StepContext) -> IngestOutput | None:
         output: IngestOutput | None = committed(context, prefix, objects.get(prefix + names.MANIFEST))
     except ObjectNotFound:
         try:
-            output = _ingest(context, work, prefix)
+            from levada.steps.ingest.batch import make_batch  # with libraries that a finished batch has no need of
+
+            output = make_batch(context, work, prefix)
         except Stalled:
             objects.delete_prefix(prefix + SOURCE)
             raise
@@ -58,41 +49,3 @@ def run(context: StepContext) -> IngestOutput | None:
     if output is not None:
         objects.delete_prefix(prefix + STAGED)
     return output
-
-
-def _ingest(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput | None:
-    spec, objects = work.spec, context.objects
-    with _timed(context, "list"):
-        reader = FORMATS[spec.format.type](spec.format)
-        source = open_source(spec.source, Access(Settings(), context.allow_file_sources))
-        listing = agreed_listing(objects, prefix, source, context.now())
-        schema = agreed_schema(objects, prefix, spec.schema_, listing, source, reader, context.scratch)
-        demands = expand(spec.quality, schema.columns)
-    by_rows = [demand for demand in demands if not demand.needs_all_rows]
-    by_batch = [demand for demand in demands if demand.needs_all_rows]
-    place = receipts_prefix(prefix, listing, schema, spec, context.input.completions)
-
-    key = f"{place}{context.index}.json"
-    if objects.info(key) is None:
-        with _timed(context, "ingest"):
-            part = Part(context, prefix, source, reader, listing, schema, by_rows, must_stage(by_batch))
-            objects.put(key, part.run().to_bytes())
-
-    receipts = [objects.get(info.key) for info in objects.list(place)]
-    if len(receipts) < context.input.completions:
-        return None
-    with _timed(context, "commit"):
-        draft = drafted([Receipt.from_bytes(receipt) for receipt in receipts], len(schema.columns))
-        if by_batch:
-            draft = examine(context, prefix, schema.columns, by_batch, draft)
-        quality = quality_results(by_rows, by_batch, draft)
-        manifest = build_manifest(context, work.batch, listing, spec.schema_, schema, quality, draft)
-        data, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
-        return committed(context, prefix, data)
-
-
-@contextmanager
-def _timed(context: StepContext, phase: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    context.timings[phase] = round(time.perf_counter() - start, 3)

@@ -17,11 +17,9 @@ from levada.methods.formats.values import common_type
 from levada.methods.sources import EntrySource
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, DataSchema
-from levada.steps.ingest.receipt import BatchSchema
+from levada.steps.ingest.receipt import LISTING, SCHEMA, BatchSchema
 from levada.stores.ports import ObjectNotFound, Objects
 
-SOURCE = "source/"  # below the batch's prefix
-LISTING, SCHEMA = f"{SOURCE}listing.json", f"{SOURCE}schema.json"
 _LIMIT = 1024  # columns of a Dataset
 _SAMPLES, _SAMPLE_LEAST, _SAMPLE_MOST = 4 << 20, 64 << 10, 1 << 20  # bytes: of all files, of each
 _AT_ONCE = 8  # files that are looked into at the same time

@@ -33,6 +33,11 @@ _ROOMY = 1 << 30  # bytes of memory below which files are taken one by one
 _DEPTH = 2  # blocks that wait for a stage
 
 
+def must_stage(demands: Sequence[Demand]) -> bool:
+    """Whether typed rows will be written again."""
+    return any(demand.action in ("rectify", "quarantine") for demand in demands)
+
+
 @dataclass(frozen=True)
 class Part:
     """What is needed to do the share of an index."""

@@ -7,6 +7,11 @@ from levada.artifacts import Artifact, Listing, StoredFile
 from levada.resources.base import Model
 from levada.resources.dataset import Column, DatasetSpec
 
+# Below a batch's prefix.
+SOURCE = "source/"
+LISTING, SCHEMA = f"{SOURCE}listing.json", f"{SOURCE}schema.json"
+STAGED = "staged/"
+
 
 class BatchSchema(Artifact):
     """The columns of a batch: declared, or inferred from all files."""

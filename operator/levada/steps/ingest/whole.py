@@ -19,23 +19,18 @@ from levada.artifacts import StoredFile
 from levada.methods.formats import BadRow
 from levada.methods.formats.base import as_text
 from levada.methods.formats.values import arrow_schema
-from levada.methods.quality import Demand, WholeChecks
+from levada.methods.quality import Demand
 from levada.methods.quality.rows import broken
+from levada.methods.quality.whole import WholeChecks
 from levada.resources.dataset import Column
 from levada.steps.context import StepContext
 from levada.steps.ingest.commit import Draft
 from levada.steps.ingest.output import GROUP_ROWS, ORIGIN, QUARANTINE_SCHEMA, ParquetFile, Quarantine, TypedFile
-from levada.steps.ingest.part import LINE
+from levada.steps.ingest.part import LINE, must_stage
 from levada.steps.ingest.profile import Profiler
 from levada.steps.ingest.receipt import FileReceipt
 
-STAGED = "staged/"
 _MEMORY = 1 << 30  # bytes that DuckDB may hold, unless the step has less
-
-
-def must_stage(demands: Sequence[Demand]) -> bool:
-    """Whether typed rows will be written again."""
-    return any(demand.action in ("rectify", "quarantine") for demand in demands)
 
 
 def examine(
