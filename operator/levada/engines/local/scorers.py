@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ READY_WITHIN = 60.0  # seconds that a scorer may take to load its models
 LOOK_EVERY = 0.05  # seconds between looks at a scorer that is loading
 GRACE = 10.0  # seconds to drain
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a scorer that ended is started again; doubled each time
+MOST_STARTS = 3  # times that a scorer may end before it is ready; then its versions are to blame
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Scorers:
         """Bring a set of versions up, and start a scorer that is to be kept again whenever it ends."""
         if before is not None:
             await asyncio.wait([before])  # it may just be starting the process
-        pause = FIRST_PAUSE
+        pause, starts = FIRST_PAUSE, 0
         write_atomically(scorer.folder / "scorer.json", _config(scorer.wanted).to_bytes())
         while True:
             try:
@@ -142,9 +143,16 @@ class Scorers:
             else:
                 wanted = frozenset(v.version for v in scorer.wanted.versions)
                 state = await _wait(scorer, process, wanted)
+                starts += 1
                 if wanted <= state.ready_versions:
                     self._checked[ref] = _digest(scorer.wanted)
-                    pause = FIRST_PAUSE
+                    pause, starts = FIRST_PAUSE, 0
+                if process.returncode is not None and 0 < starts < MOST_STARTS:
+                    # Somebody took its port or killed it, which must not reject a version for good.
+                    self._observed(ref, scorer, replace(state, error=None), loading=True)
+                    await asyncio.sleep(pause)
+                    scorer.port = self._port(ref)
+                    continue
                 self._observed(ref, scorer, state)
                 if not self._keep:
                     return
