@@ -120,7 +120,7 @@ def test_x5_one_bad_resource_makes_exit_code_1_and_leaves_the_others_unharmed(
         ("FeatureSet/cycle-a", ("cycle-a", "cycle-b")),
         ("FeatureSet/cycle-b", ("cycle-a", "cycle-b")),
         ("FeatureSet/bad-derive", ("md5", "x")),
-        ("TrainingRun/constant", ("label", "constant")),
+        ("TrainingRun/constant", ("the label 'label' is true in all", "nothing to learn")),
         ("TrainingRun/no-such-algorithm", ("logisticRegresion", "logisticRegression")),
     ],
 )
