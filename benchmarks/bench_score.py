@@ -1,10 +1,11 @@
-"""Batch scoring against onnxruntime alone on the same rows: the flights of three years, both models of the example.
+"""Batch scoring against onnxruntime alone on the same rows: the flights of two years, both models of the example.
 
 The subject is the whole score step in this process: manifests, Parquet from the S3 server, tensors, the ONNX run, score
 rows as Parquet, digest, upload, receipt, manifest, catalogue. The twin is only the ONNX run: its tensors lie in memory
 before the clock starts, it takes the same chunks on the same number of threads, and what it gives is thrown away. With
 one thread the subject's reading and writing may use the machine's other core, with two they share both. For
-orientation, the loop that one writes first: read all, run, write all, one after the other.
+orientation, the loop that one writes first: read all, run, write all, one after the other. The goal is that of the
+model that serves; the logistic regression runs faster than Parquet can be decoded, so it shows what the rest costs.
 
 The last figure is the peak memory of the step as a process of its own, over ten million rows. Rounds are interleaved
 and change who goes first.
@@ -50,7 +51,7 @@ from levada.steps.rows import ParquetRows, tensors
 from levada.stores.open import open_catalogue, open_objects
 from levada.stores.ports import Catalogue, Objects
 
-YEARS, ROUNDS, MILLION = 3, 7, 10
+YEARS, ROUNDS, MILLION = 2, 5, 10
 NAMESPACE = bench_prepare.NAMESPACE
 # The kernel's own figure for a child that ended counts what its parent held when it was forked.
 IN_ITS_OWN_PROCESS = """
@@ -232,7 +233,8 @@ def measure(years: int, rounds: int, million: int) -> Report:
                             cpu[who].append(used)
                 name = f"{model.type}, {rows:,} rows, {threads} thread{'s' if threads > 1 else ''}"
                 pairs = {who: list(zip(took[who], took["twin"], strict=True)) for who in took}
-                report.add(Ratio(f"{name}: seconds", pairs["subject"], goal="≥ 0.85", inverse=True))
+                goal = "≥ 0.85" if model.type == "boostedTrees" else ""
+                report.add(Ratio(f"{name}: seconds", pairs["subject"], goal=goal, inverse=True))
                 work = list(zip(cpu["subject"], cpu["twin"], strict=True))
                 report.add(Ratio(f"{name}: CPU seconds", work, inverse=True))
                 report.add(Ratio(f"{name}, catalogue too: seconds", pairs["catalogue"], inverse=True))
