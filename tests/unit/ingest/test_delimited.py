@@ -177,5 +177,19 @@ def test_blocks_and_rows_read_alike(table: list[list[str]], chance: random.Rando
         assert both() == fast
 
 
+CELLS = st.sampled_from(["", "a", '"a"', '"a,b"', '"a\nb"', '"\n\n"', '"a""b"', '5" pipe', 'a"b"c', "'"])
+
+
+@settings(derandomize=True, max_examples=200, database=None, deadline=None)
+@given(st.lists(st.lists(CELLS, min_size=1, max_size=3).map(",".join), max_size=12), st.sampled_from([8, 20, 50]))
+def test_quotes_read_alike_in_blocks_of_any_size(lines: list[str], size: int) -> None:
+    data = "x,y\n" + "\n".join(lines)
+    schema = columns(x="string", y="string")
+    whole = read(reader(nullValues=[]), content(data), schema)
+    original = delimited.CsvReader._blocks
+    with patch.object(delimited.CsvReader, "_blocks", lambda self, content: original(self, content, size)):
+        assert read(reader(nullValues=[]), content(data), schema) == whole
+
+
 def test_compressed_files_are_read() -> None:
     assert read(reader(), content(gzip.compress(b"a,b\n1,x\n"), "data.csv.gz"), AB)[0] == [{"a": 1, "b": "x"}]

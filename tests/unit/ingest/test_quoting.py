@@ -40,6 +40,20 @@ def test_a_carriage_return_inside_a_value_costs_its_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b'1,a\n2,"b\nc"\n3,"d\ne', 12),  # the third record goes on
+        (b'1,5" pipe\n2,"a\nb\n', 10),  # so does the second, after a quote that is a character
+        (b'1,5" pipe\n2,"a\nb"\n3,', 18),
+        (b'1,"a\nb', 0),
+        (b"1,a", 0),
+    ],
+)
+def test_a_record_that_goes_on_is_not_cut(data: bytes, end: int) -> None:
+    assert last_record(data, ",") == end
+
+
+@pytest.mark.parametrize(
     ("data", "regular"),
     [
         (b'1,"a"\n', True),
