@@ -91,11 +91,6 @@ def event_id(*parts: str) -> str:
     return str(uuid.uuid5(_EVENT_NAMESPACE, "\x1f".join(parts)))
 
 
-def resource_uid(kind: Kind, namespace: str, name: str) -> str:
-    """The uid of a resource where no API server gives one."""
-    return event_id("resource", kind.value, namespace, name)
-
-
 def limited(name: str, limit: int = 63) -> str:
     """`name` if it fits, else its beginning and a hash of the whole."""
     return name if len(name) <= limit else f"{name[: limit - 9].rstrip('-')}-{short_hash(name, 8)}"

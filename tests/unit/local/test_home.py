@@ -33,6 +33,14 @@ def test_k8s1_a_new_resource_has_generation_1_and_a_uid(home: Home) -> None:
     assert home.get(dataset().ref) == record
 
 
+def test_x2_a_resource_that_is_made_anew_has_another_uid(home: Home) -> None:
+    first = home.apply(dataset()).resource.metadata.uid
+    assert home.apply(dataset(retries=5)).resource.metadata.uid == first
+    home.remove(dataset().ref)
+
+    assert home.apply(dataset()).resource.metadata.uid != first
+
+
 def test_k8s1_a_changed_spec_makes_a_new_generation_and_keeps_the_status(home: Home) -> None:
     first = home.apply(dataset())
     status = first.resource.status.model_copy(update={"warnings": ["seen"]})

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from levada import names
 from levada.errors import Stalled
 from levada.names import Kind
 from levada.resources import RESOURCES, AnyResource, Ref
@@ -92,8 +92,8 @@ class Home:
         ref = resource.ref
         old = self.get(ref)
         if old is None:
-            uid = names.resource_uid(ref.kind, ref.namespace, ref.name)
-            metadata = resource.metadata.model_copy(update={"uid": uid, "generation": 1})
+            # Decisions are told apart by it: those about a resource that is made anew are not those about the old one.
+            metadata = resource.metadata.model_copy(update={"uid": str(uuid.uuid4()), "generation": 1})
             record = Record(with_parts(resource, metadata=metadata), owner)
             self.save(record)
             return record
