@@ -19,6 +19,7 @@ from levada.resources.conditions import Reason
 from levada.settings import Settings
 from levada.steps.context import ProgressFile, StepContext
 from levada.steps.io import EXIT_USER_ERROR, TERMINATION_LIMIT, StepError, StepInput, StepResult, Termination
+from levada.stores.failpoints import after_write
 from levada.stores.open import open_catalogue, open_objects, open_online
 
 EXIT_RETRY = 1
@@ -86,10 +87,11 @@ def _leave(path: Path, termination: Termination) -> None:
         data = Termination(error=StepError(reason=termination.error.reason, message=cut)).to_bytes()
     if path.exists():
         path.write_bytes(data)
-        return
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_bytes(data)
-    unfinished.rename(path)
+    else:
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_bytes(data)
+        unfinished.rename(path)
+    after_write("termination message")
 
 
 if __name__ == "__main__":

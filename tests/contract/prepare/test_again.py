@@ -134,7 +134,8 @@ def test_x5_killed_after_any_write_it_ends_as_if_it_had_not_been(
         assert isinstance(output, PrepareOutput)
         assert output.manifest.files == expected.manifest.files
         keys = {info.key.removeprefix(output.prefix) for info in world.objects.list(output.prefix)}
-        assert keys == {"rows/part-00000.parquet", "rows/part-00001.parquet", "derive.onnx", "manifest.json"}
+        parts = {"rows/part-00000.parquet", "rows/part-00001.parquet"}
+        assert keys == {*parts, "derive.onnx", "manifest.json", "online/kept"}
     assert code == 0
     assert write > 6
     made = [event.data["version"] for event in world.catalogue.pending_events() if "killed" in event.data["version"]]

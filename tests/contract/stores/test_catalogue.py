@@ -320,3 +320,14 @@ def _rows(dsn: str, query: str) -> list[Any]:
 
 def _everything(dsn: str) -> dict[str, list[Any]]:
     return {table: _rows(dsn, f"SELECT * FROM {table} ORDER BY 1") for table in ("artifacts", "lineage", "audit")}
+
+
+def test_x1_an_event_that_this_version_does_not_know_blocks_no_other(
+    catalogue: PostgresCatalogue, postgres: str
+) -> None:
+    unknown = """INSERT INTO outbox (id, event) VALUES ('new', '{"id": "new", "type": "from-the-future"}')"""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(unknown)
+    COMMITS["batch"](catalogue)
+
+    assert [event.type for event in catalogue.pending_events()] == [EventType.RAW_DATA_EXTRACTED]

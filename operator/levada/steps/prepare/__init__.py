@@ -22,6 +22,7 @@ from levada.artifacts import FeatureManifest
 from levada.errors import Stalled
 from levada.events import Event, EventType
 from levada.names import Kind
+from levada.resources.featureset import Online
 from levada.steps.context import StepContext
 from levada.steps.io import PrepareOutput, PrepareWork
 from levada.steps.prepare.timing import timed
@@ -57,14 +58,23 @@ def _made(context: StepContext, work: PrepareWork, prefix: str) -> bytes:
     return context.put_manifest(prefix + names.MANIFEST, manifest)[0]
 
 
+def _replicated(context: StepContext, manifest: FeatureManifest, prefix: str, online: Online) -> None:
+    """The version's rows in the online store, unless a mark beside the version says that they were put there."""
+    mark = f"{prefix}online/{online.ttl or 'kept'}"
+    if context.objects.info(mark) is not None:
+        return
+    from levada.steps.prepare.online import replicate
+
+    with timed(context, "replicate"):
+        replicate(context, manifest, prefix, online)
+    context.objects.put(mark, b"")
+
+
 def _committed(context: StepContext, work: PrepareWork, prefix: str, data: bytes) -> PrepareOutput:
     """What a version whose manifest stands there still needs: its rows online, its row in the catalogue."""
     manifest, digest, uri = FeatureManifest.from_bytes(data), names.digest(data), context.objects.uri(prefix)
     if work.spec.online.enabled:
-        from levada.steps.prepare.online import replicate
-
-        with timed(context, "replicate"):
-            replicate(context, manifest, prefix, work.spec.online)
+        _replicated(context, manifest, prefix, work.spec.online)
     event = Event(
         id=names.event_id(EventType.FEATURES_GENERATED, manifest.namespace, manifest.feature_set, manifest.version),
         type=EventType.FEATURES_GENERATED,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from psycopg.types.json import Jsonb
+from pydantic import ValidationError
 
 from levada import names
 from levada.artifacts import (
@@ -29,6 +31,8 @@ from levada.stores.postgres.records import Record, Type
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = structlog.get_logger()
 
 # One statement is one transaction and one round trip: where the row exists already, nothing follows from it.
 _COMMIT = """
@@ -197,7 +201,7 @@ class PostgresCatalogue:
     def pending_events(self, limit: int = 1000) -> list[Event]:
         with self._database.connection() as connection:
             rows = connection.execute("SELECT event FROM outbox ORDER BY position LIMIT %s", [limit]).fetchall()
-        return [Event.model_validate(event) for (event,) in rows]
+        return [event for (document,) in rows if (event := _event(document)) is not None]
 
     def mark_published(self, ids: Sequence[str]) -> None:
         if not ids:
@@ -233,3 +237,12 @@ def open_catalogue(settings: Settings) -> PostgresCatalogue:
     if not dsn:
         raise StoreUnavailable("LEVADA_POSTGRES_DSN is not set, so there is no catalogue")
     return PostgresCatalogue(dsn)
+
+
+def _event(document: dict[str, Any]) -> Event | None:
+    """An event of the outbox; None for one that this version of Levada does not know: it waits and blocks no other."""
+    try:
+        return Event.model_validate(document)
+    except ValidationError as error:
+        log.error("event cannot be published", id=document.get("id"), error=str(error.errors()[0]["msg"]))
+        return None
