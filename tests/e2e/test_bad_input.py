@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.pipelines import Pipeline, condition, levada, small_pipeline
 
+pytestmark = pytest.mark.xdist_group("bad-input")  # one run serves all of its tests
+
 DATASET = """
 apiVersion: levada.dev/v1alpha1
 kind: Dataset

@@ -28,6 +28,8 @@ from levada.stores.open import open_objects
 from levada.stores.ports import Objects
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.xdist_group("flights")  # one run serves all of its tests
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS_AT_ONCE = 5000
 TEST_ROWS = 65_469  # 20 % of the 327,346 flights that arrived

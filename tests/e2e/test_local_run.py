@@ -17,6 +17,8 @@ import pytest
 from tests.e2e.pipelines import Pipeline, condition, levada, small_pipeline
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.xdist_group("local-run")  # one run serves all of its tests
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
