@@ -36,13 +36,16 @@ GUARD = 60.0  # seconds; a guard, not a measurement
 
 
 class Scripted:
-    """Starts tests/contract/local/step.py in the place of steps."""
+    """Starts tests/contract/local/step.py in the place of steps, and counts."""
+
+    started = 0
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     async def step(self, step: str, input: Path, environment: dict[str, str], log: Path) -> Child:
+        self.started += 1
         return await spawn([sys.executable, "-S", str(Path(__file__).parent / "step.py"), str(input)], environment, log)
 
 
@@ -57,6 +60,7 @@ class Bench:
     broken: list[BaseException] = field(default_factory=list)
     unavailable: int = 0  # times that the store will not answer
     fetched: list[str] = field(default_factory=list)
+    steps: Scripted = field(default_factory=Scripted)
 
     def write(self, *indexes: str, name: str = "ingest", results: bool = True, **fields: object) -> Job:
         """A job whose indexes do what their scripts say; results lie in the store as steps would have put them."""
@@ -78,7 +82,7 @@ class Bench:
         async def stores() -> tuple[Objects, dict[str, str]]:
             return self, {"SCRIPT": str(self.script), "PATH": os.environ["PATH"]}  # type: ignore[return-value]
 
-        forkers = {"ingest": Scripted()}
+        forkers = {"ingest": self.steps}
         jobs = Jobs(self.home, stores, slots, lambda _: self.changed.set(), self.broken.append, forkers)
         try:
             yield jobs

@@ -2,8 +2,7 @@
 
 `ok` leaves a termination message that points to the index's result, `fail` and `refuse` leave an error, `vanish` ends
 well and leaves nothing, `die` is killed, `hang` waits until it is ended; `done-hang` leaves its result and then waits.
-Each attempt is noted in `attempts`, and in `ends` how many had begun when one ended. Uses the standard library alone,
-so that it starts in no time.
+Each attempt is noted in `attempts`. Uses the standard library alone, so that it starts in no time.
 """
 
 import json
@@ -36,6 +35,4 @@ if word in ("hang", "done-hang"):
     signal.pause()
 if word == "die":
     os.kill(os.getpid(), signal.SIGKILL)
-with (folder / "ends").open("a") as file:
-    file.write(f"{len((folder / 'attempts').read_text().split())}\n")
 sys.exit({"fail": 1, "refuse": 65}.get(word, 0))
