@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 index = os.environ["JOB_COMPLETION_INDEX"]
 folder = Path(os.environ["SCRIPT"])
@@ -21,7 +22,7 @@ words = (folder / index).read_text().split()
 word = words[min(number, len(words) - 1)]
 
 
-def leave(message):
+def leave(message: dict[str, Any]) -> None:
     Path(os.environ["LEVADA_TERMINATION_LOG"]).write_text(json.dumps(message))
 
 

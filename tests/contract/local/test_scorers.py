@@ -32,9 +32,10 @@ RECORD = Record(DEPLOYMENT)
 
 
 def serving(objects: Objects, *numbers: int, digest: str | None = None) -> Serving:
-    versions = []
+    versions: list[ServedVersion] = []
     for number in numbers:
         v = version(objects, number, factor=0.1 * number)
+        assert v.model_prefix is not None
         versions.append(
             ServedVersion(number, v.candidate, v.model_prefix, digest or v.onnx_digest, 100 * (not versions))
         )
