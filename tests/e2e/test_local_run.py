@@ -193,3 +193,22 @@ def test_x8_delete_takes_away_resources_children_and_data(tmp_path: Path) -> Non
     left = levada("get", "all", "-o", "json", cwd=pipeline.folder).resources()
     assert not [name for name in left if name.startswith(("TrainingRun/", "ModelCandidate/"))]
     assert "Dataset/orders" in left
+
+
+@pytest.mark.parametrize("server", ["postgres", "nats", "objects"])
+def test_x5_a_server_that_is_killed_ends_the_run_with_one_sentence_and_the_next_goes_on(
+    tmp_path: Path, server: str
+) -> None:
+    pipeline = small_pipeline(tmp_path / "p", rows=300)
+    command = [sys.executable, "-m", "levada.cli", "run", "-f", "."]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=pipeline.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    until(lambda: list(pipeline.home.glob("jobs/*/*/*/log.txt")), process)  # the first step was started
+    os.kill(json.loads((pipeline.home / "servers" / server / "process.json").read_text())["pid"], signal.SIGKILL)
+
+    assert process.wait(120) == 1
+    said = (tmp_path / "log").read_text()
+    assert "has ended: " in said
+    assert "run again to go on from here" in said
+    assert "Traceback" not in said
+    assert pipeline.run().code == 0

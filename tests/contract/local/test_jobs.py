@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from levada.engines.local.jobs import LONGEST_BACKOFF, backoff
 from levada.resources.conditions import Reason
@@ -175,6 +176,7 @@ async def test_x5_an_error_of_the_engine_itself_is_reported(bench: Bench) -> Non
         jobs.ensure(job)
         await bench.until(lambda: bool(bench.broken))
 
+        assert isinstance(bench.broken[0], ValidationError)
         assert not jobs.active
         assert jobs.of(OWNER) == {}
 

@@ -90,6 +90,11 @@ class Server(ABC):
             raise
         return True
 
+    def check(self) -> None:
+        """Raise ServerFailed if it has ended by itself since it was started."""
+        if self._process is not None and self._process.poll() is not None:
+            raise ServerFailed(f"{self.NAME} has ended: {self._last_words()}; run again to go on from here")
+
     def stop(self) -> None:
         """End it in good order."""
         if self._process is not None:

@@ -127,7 +127,10 @@ class Jobs:
         del self._running[key]
         if key not in self._ended:
             del self._owners[key]
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        while isinstance(error, BaseExceptionGroup):  # of several indexes: one is enough to end the run
+            error = error.exceptions[0]
+        if error is not None:
             self._broken(error)
         self._changed(owner)
 

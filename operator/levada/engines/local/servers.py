@@ -140,6 +140,11 @@ class LocalServers:
         _write_private(self._endpoints_file, json.dumps(asdict(endpoints)))
         return endpoints
 
+    def check(self) -> None:
+        """Raise ServerFailed if a server that was started has ended by itself."""
+        for server in list(self._running.values()):
+            server.check()
+
     def stop(self) -> None:
         """End all servers in good order, at the same time, and give the home free. May be called twice."""
         if self._lock is None:

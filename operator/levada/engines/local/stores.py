@@ -41,7 +41,7 @@ class Stores:
         return self._objects, self._environment
 
     async def catalogue(self) -> Catalogue:
-        """The catalogue, with its schema up to date."""
+        """The catalogue, with its schema up to date. Raises ServerFailed, as `for_steps`, once a server has ended."""
         await self._started()
         assert self._catalogue is not None
         return self._catalogue
@@ -64,6 +64,7 @@ class Stores:
     async def _started(self) -> None:
         async with self._starting:
             if self._relay is not None:
+                self._servers.check()
                 return
             self._unpublished.touch()
             endpoints = await asyncio.to_thread(self._servers.start_all)
@@ -78,6 +79,7 @@ class Stores:
         """Publish what comes into the outbox; whether nothing is left in it at the end."""
         assert self._catalogue is not None
         bus = open_bus(settings)
+        empty = True
         try:
             while True:
                 ending = self._ending.is_set()  # looked at before the last pass, not after it
@@ -85,8 +87,9 @@ class Stores:
                     await relay(self._catalogue, bus)
                     empty = True
                 except StoreUnavailable as error:
+                    if empty:  # said once until it goes on
+                        log.warning("events wait in the outbox", error=str(error))
                     empty = False
-                    log.warning("events wait in the outbox", error=str(error))
                 except Exception:
                     log.exception("events are not published any more")
                     raise
