@@ -109,6 +109,23 @@ def test_an_index_that_has_left_its_receipt_does_its_work_once(ingestion: Ingest
     assert after == {key: etag for key, etag in before.items() if not key.startswith(prefix + "typed/")}
 
 
+def test_x5_a_part_that_was_refused_ends_the_batch_once_the_source_is_right(ingestion: Ingestion) -> None:
+    """The other parts have ended by then, and engines run no part twice that ended well."""
+    ingestion.put("1.csv", "a\n1\n")
+    ingestion.put("2.csv", "")
+    ingestion.put("3.csv", "a\n3\n")
+    spec = ingestion.spec(schema={"columns": [{"name": "a", "type": "int64"}]})
+    step = ingestion.input(spec, "batch-x", parts=3)
+    assert [ingestion.process(step, index)[0] for index in range(3)] == [0, 65, 0]
+    ingestion.put("2.csv", "a\n2\n")
+    ingestion.put("0.csv", "a\n0\n")
+    code, termination = ingestion.process(step, 1)
+    assert code == 0
+    output = ingestion.output(termination)
+    assert output is not None
+    assert [row["a"] for row in Batch(ingestion, output).rows] == [0, 1, 2, 3]
+
+
 def test_a_batch_that_is_there_is_returned_as_it_is(ingestion: Ingestion) -> None:
     _land(ingestion, 2)
     spec = ingestion.spec(quality=CHECKS)

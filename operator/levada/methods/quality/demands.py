@@ -42,6 +42,8 @@ class Demand:
         if self.kind == "oneOf":
             allowed = [str(value) for value in self.value.to_pylist()]
             return f"oneOf {', '.join(allowed[:10])}{', …' if len(allowed) > 10 else ''}"
+        if isinstance(self.value, float) and self.value.is_integer():
+            return f"{self.kind} {self.value:.0f}"
         return self.kind if self.value is None else f"{self.kind} {self.value}"
 
     @property

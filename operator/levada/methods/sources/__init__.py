@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from levada.errors import Stalled
 from levada.methods.registry import Registry
-from levada.methods.sources.base import Access, EntrySource
+from levada.methods.sources.base import Access, EntrySource, SourceChanged
 from levada.methods.sources.objects import open_object_source
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Source
@@ -25,4 +25,4 @@ def open_source(source: Source, access: Access) -> EntrySource:
     return SOURCES[source.type](source, access)
 
 
-__all__ = ["SOURCES", "Access", "EntrySource", "open_source"]
+__all__ = ["SOURCES", "Access", "EntrySource", "SourceChanged", "open_source"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from levada.artifacts import Listing
+from levada.errors import Stalled
+from levada.resources.conditions import Reason
 from levada.settings import Settings
 
 
@@ -18,11 +20,21 @@ class Access:
     allow_files: bool = False
 
 
+class SourceChanged(Stalled):
+    """A file is not what it was when it was listed."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            Reason.SOURCE_UNREADABLE,
+            f"{uri} was changed or removed while it was ingested: ingest again when its producer is done",
+        )
+
+
 class EntrySource(Protocol):
     """A source that consists of files.
 
-    Every method raises Stalled if the user must act (nothing there, no rights, a file that changed since it was
-    listed) and StoreUnavailable if the source does not answer.
+    Every method raises Stalled if the user must act (nothing there, no rights; SourceChanged) and StoreUnavailable if
+    the source does not answer.
     """
 
     def list(self) -> list[Listing.Entry]:

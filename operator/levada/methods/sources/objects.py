@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from levada.artifacts import Listing
 from levada.errors import Stalled
-from levada.methods.sources.base import Access, EntrySource
+from levada.methods.sources.base import Access, EntrySource, SourceChanged
 from levada.methods.sources.globs import matcher
 from levada.methods.sources.secrets import secret_values
 from levada.resources.conditions import Reason
@@ -86,6 +86,10 @@ class S3Source:
         info = ObjectInfo(self._key(entry), entry.bytes, entry.version, datetime.fromtimestamp(0, UTC))
         starts = range(0, info.bytes, _RANGE)
         with self._errors(entry), ThreadPoolExecutor(_AHEAD) as pool:
+            if not info.bytes:  # no range to ask for, and so no answer that it changed
+                now = self._objects.info(info.key)
+                if now is None or now.etag != info.etag:
+                    raise SourceChanged(entry.uri)
             pending: deque[Future[memoryview]] = deque()
             for start in starts:
                 pending.append(pool.submit(self._objects.read_range, info, start, min(start + _RANGE, info.bytes)))
@@ -116,7 +120,7 @@ class S3Source:
         except StoreRefused as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{self._spec.uri}: {error}") from error
         except (ObjectChanged, ObjectNotFound) as error:
-            raise (changed(entry) if entry else _nothing(self._spec)) from error
+            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec)) from error
 
 
 class FolderSource:
@@ -152,11 +156,11 @@ class FolderSource:
 
     def open(self, entry: Listing.Entry) -> BinaryIO:
         path = self._path(entry)
-        with self._errors(str(path)):
+        with self._errors(str(path), entry):
             file = path.open("rb")
             if _version(os.fstat(file.fileno())) != entry.version:
                 file.close()
-                raise changed(entry)
+                raise SourceChanged(entry.uri)
             return file
 
     def _entry(self, path: Path) -> Listing.Entry:
@@ -167,11 +171,11 @@ class FolderSource:
         return Path(unquote(urlsplit(entry.uri).path))
 
     @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
+    def _errors(self, path: str, entry: Listing.Entry | None = None) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            raise _nothing(self._spec) from error
+            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec)) from error
         except PermissionError as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{path} may not be read: change its permissions") from error
 
@@ -192,12 +196,4 @@ def _nothing(spec: ObjectSource) -> Stalled:
     return Stalled(
         Reason.SOURCE_NOT_FOUND,
         f"nothing at {spec.uri} matches the pattern '{spec.pattern}': correct spec.source.object.uri or pattern",
-    )
-
-
-def changed(entry: Listing.Entry) -> Stalled:
-    """The error about a file that is not what it was when it was listed."""
-    return Stalled(
-        Reason.SOURCE_UNREADABLE,
-        f"{entry.uri} was changed or removed while it was ingested: ingest again when its producer is done",
     )

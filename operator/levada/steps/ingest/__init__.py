@@ -13,10 +13,9 @@ A batch that cannot be made gives its listing up, so that the next attempt sees 
 from __future__ import annotations
 
 from levada import names
-from levada.errors import Stalled
 from levada.steps.context import StepContext
 from levada.steps.ingest.announce import committed
-from levada.steps.ingest.receipt import SOURCE, STAGED
+from levada.steps.ingest.receipt import STAGED
 from levada.steps.io import IngestOutput, IngestWork
 from levada.stores.ports import ObjectNotFound
 
@@ -34,13 +33,10 @@ def run(context: StepContext) -> IngestOutput | None:
     try:
         output: IngestOutput | None = committed(context, prefix, objects.get(prefix + names.MANIFEST))
     except ObjectNotFound:
-        try:
-            from levada.steps.ingest.batch import make_batch  # with libraries that a finished batch has no need of
+        from levada.steps.ingest.batch import make_batch  # with libraries that a finished batch has no need of
 
+        try:
             output = make_batch(context, work, prefix)
-        except Stalled:
-            objects.delete_prefix(prefix + SOURCE)
-            raise
         except ObjectNotFound:
             # Another index saw all receipts too, and took staged rows away once it had committed the batch.
             if objects.info(prefix + names.MANIFEST) is None:

@@ -21,7 +21,7 @@ from levada.steps.ingest.receipt import LISTING, SCHEMA, BatchSchema
 from levada.stores.ports import ObjectNotFound, Objects
 
 _LIMIT = 1024  # columns of a Dataset
-_SAMPLES, _SAMPLE_LEAST, _SAMPLE_MOST = 4 << 20, 64 << 10, 1 << 20  # bytes: of all files, of each
+_SAMPLES, _SAMPLE_LEAST, _SAMPLE_MOST = 2 << 20, 64 << 10, 1 << 20  # bytes: of all files, of each
 _AT_ONCE = 8  # files that are looked into at the same time
 A = TypeVar("A", bound=Artifact)
 

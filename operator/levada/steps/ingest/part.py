@@ -1,4 +1,4 @@
-"""The share of one index: its files, each read once, copied, typed, checked and profiled in one pass.
+"""The share of an index: its files, each read once, copied, typed, checked and profiled in one pass.
 
 A file's bytes go to the copy (hashed and written in one thread) and on to decompression (another), parsing (another),
 and to checks, profile and Parquet (another). Queues between them are short, so memory is bounded by blocks and row
@@ -40,7 +40,7 @@ def must_stage(demands: Sequence[Demand]) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """What is needed to do the share of an index."""
+    """What is needed to do the shares of a batch."""
 
     context: StepContext
     prefix: str
@@ -51,10 +51,9 @@ class Part:
     demands: Sequence[Demand]  # those that rows meet or break by themselves
     staged: bool  # typed rows will be written again when all are there
 
-    def run(self) -> Receipt:
-        """Ingest every n-th file of the listing."""
-        index, n = self.context.index, self.context.input.completions
-        mine = list(enumerate(self.listing.entries))[index::n]
+    def run(self, index: int) -> Receipt:
+        """Ingest every n-th file of the listing, from the one of this index on."""
+        mine = list(enumerate(self.listing.entries))[index :: self.context.input.completions]
         meter = _Meter(self.context, sum(entry.bytes for _, entry in mine))
         stop = threading.Event()
         files: list[FileReceipt] = []
