@@ -5,13 +5,13 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format generate verify bench tools cluster cluster-down constraints clean
+.PHONY: help demo test lint format generate verify bench tools constraints clean
 
 # Servers and pipelines of the tests work in memory where there is room: a slow disk doubles their time.
 memory = if test "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 8000000 2> /dev/null; then export TMPDIR=/dev/shm; fi
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
 	@$(BIN)/python examples/demo.py
@@ -41,12 +41,6 @@ bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/resul
 
 tools: .venv/.dev ## Build the Go programs of the tests and of the cluster into the cache (once)
 	@$(BIN)/python tools/build.py
-
-cluster: .venv/.dev ## Start a real Kubernetes cluster with KServe and the stores, or say which one is used instead
-	@$(BIN)/python -m tools.cluster up
-
-cluster-down: .venv/.dev ## Remove the cluster that 'make cluster' has made
-	@$(BIN)/python -m tools.cluster down
 
 constraints: .venv/.uv ## Resolve the dependencies of pyproject.toml anew, with hashes and for all Pythons
 	@UV=$(UV) tools/constraints.sh

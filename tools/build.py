@@ -101,7 +101,7 @@ def ensure(names: list[str]) -> list[Path]:
         target = binary_path(name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(target.parent / ".lock"):  # a second process that wants the same one waits for it
+            with lock(target.parent / ".lock"):
                 if not target.exists():
                     _build(name, target)
     return [binary_path(name) for name in names]
@@ -143,7 +143,7 @@ def _go(module: Path) -> str:
     command = home / "go" / "bin" / "go"
     if not command.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(home.parent / ".lock"):
+        with lock(home.parent / ".lock"):
             if not command.exists():
                 _install_go(home)
     return str(command)
@@ -179,7 +179,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
+    """Hold a file's lock: a second process that wants the same thing waits until the first has made it."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
 """A real single-node Kubernetes cluster on this machine, without Docker and without an image registry.
 
-`python -m tools.cluster up` is `make cluster`; docs/cluster.md says what stands where and why.
+`python -m tools.cluster up` starts it; docs/cluster.md says what stands where and why.
 """

@@ -1,4 +1,4 @@
-"""`make cluster` and `make cluster-down`.
+"""Commands for the cluster of this checkout.
 
 python -m tools.cluster up           a cluster of this checkout's own, or the one that is there already
 python -m tools.cluster down         remove the cluster that `up` has made, and nothing else
@@ -55,7 +55,7 @@ def up() -> None:
         kubectl.apply_file("dns.yaml")
         addons.install_volumes(kubectl, layout)
         addons.install_stores(kubectl)
-        addons.install_kserve(kubectl, helm, lambda name: f"{images.REGISTRY}/{name}:{images.TAG}")
+        addons.install_kserve(kubectl, helm)
         imported.result()
         addons.await_ready(kubectl)
     say(f"the cluster is ready: export KUBECONFIG={layout.kubeconfig}   (kubectl: {kubectl_path})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from tools.build import module_folder
 from tools.cluster import kserve
+from tools.cluster.images import REGISTRY, TAG
 from tools.cluster.layout import ClusterError, Layout
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -54,10 +54,10 @@ def install_stores(kubectl: Kubectl) -> None:
     kubectl.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": passwords}])
 
 
-def install_kserve(kubectl: Kubectl, helm: Path, image: Callable[[str], str]) -> None:
-    """KServe in Standard mode; `image` gives the reference of an image by its name."""
+def install_kserve(kubectl: Kubectl, helm: Path) -> None:
+    """KServe in Standard mode."""
     charts = module_folder("kserve", "github.com/kserve/kserve") / "charts"
-    crds, objects = kserve.render(helm, charts, image("kserve-controller"), image("storage"))
+    crds, objects = kserve.render(helm, charts, REGISTRY, TAG)
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kserve.NAMESPACE}}, *crds])
     kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{c['metadata']['name']}" for c in crds))
     kubectl.apply(objects)

@@ -16,12 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.build import cache_root, ensure
+from tools.build import cache_root, ensure, lock
 from tools.cluster.layout import CHECKOUT, ClusterError
 
 HERE = Path(__file__).parent / "images"
 REGISTRY = "localhost/levada"
 TAG = "cluster"
+CONSTRAINTS = {"operator": "operator", "steps": "steps", "scorer": "serving", "storage": "storage"}
+"""The images that the project ships, and what pins their packages."""
+
 LABEL = "levada.dev/archive"
 """Says in containerd which archive an image came from."""
 
@@ -53,11 +56,12 @@ def of_program(name: str, program: Path) -> Image:
 
 def of_project(name: str) -> Image:
     """One of the images that the project ships: images/<name>."""
-    folder = CHECKOUT / "images" / name
-    inputs = {part: CHECKOUT / part for part in ("LICENSE", "README.md", "constraints", "operator", "pyproject.toml")}
-    if name == "storage":
-        inputs = {"constraints": CHECKOUT / "constraints"}
-    return Image(name, folder / "Containerfile", inputs | {f"images/{name}": folder}, on_base=True)
+    folder = f"images/{name}"
+    inputs = [f"constraints/{CONSTRAINTS[name]}.txt", folder]
+    if name != "storage":
+        inputs += ["LICENSE", "README.md", "constraints/build.txt", "operator", "pyproject.toml"]
+    context = {path: CHECKOUT / path for path in inputs}
+    return Image(name, CHECKOUT / folder / "Containerfile", context, on_base=True)
 
 
 def all_images() -> list[Image]:
@@ -74,13 +78,16 @@ def all_images() -> list[Image]:
         of_program("minio", minio),
         of_program("nats", Path(sys.prefix) / "bin" / "nats-server"),
         Image("postgres", HERE / "postgres" / "Containerfile", postgres, on_base=True),
-        *map(of_project, ("storage", "scorer", "steps", "operator")),
+        *map(of_project, CONSTRAINTS),
     ]
 
 
 def ensure_archives(images: list[Image]) -> dict[str, Path]:
     """Build what is missing; the archive of each image by its reference."""
-    return {image.reference: _ensure(image) for image in images}
+    folder = cache_root() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / ".lock"):
+        return {image.reference: _ensure(image) for image in images}
 
 
 def import_archives(socket: Path, archives: Mapping[str, Path]) -> None:
@@ -122,7 +129,6 @@ def _ensure_base() -> Path:
     recipe = hashlib.sha256(repr((SUITE, BASE_PACKAGES, BASE_EXCLUDED)).encode()).hexdigest()[:16]
     rootfs = cache_root() / "images" / f"base-{recipe}.rootfs.tar"
     if not rootfs.exists():
-        rootfs.parent.mkdir(parents=True, exist_ok=True)
         print("building the base image (once, takes minutes)", file=sys.stderr, flush=True)
         new = rootfs.with_suffix(".new.tar")
         excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in BASE_EXCLUDED]
@@ -140,7 +146,6 @@ def _base_reference(rootfs: Path) -> str:
 
 
 def _build(image: Image, archive: Path, base: str | None) -> None:
-    archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="levada-image-") as context:
         for path, source in image.inputs.items():
             _place(source, Path(context) / path)

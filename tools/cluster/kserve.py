@@ -15,33 +15,41 @@ from tools.cluster.certificates import Authority, KeyPair
 NAMESPACE = "kserve"
 SERVICE = "kserve-webhook-server-service"
 SECRET = "kserve-webhook-server-cert"
-
-VALUES = {
-    "kserve": {
-        "certManager": {"enabled": False},
-        "controller": {
-            "deploymentMode": "Standard",
-            # Nothing in the cluster carries out an Ingress; predictors are reached by their Services.
-            "gateway": {"disableIngressCreation": True, "disableIstioVirtualHost": True},
-        },
-        # What each predictor's container gets that names none; the charts' one whole core would fill a small node.
-        "inferenceservice": {
-            "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
-        },
-    }
-}
+USER = 65532
 
 Object = dict[str, Any]
 
 
-def render(helm: Path, charts: Path, controller_image: str, storage_image: str) -> tuple[list[Object], list[Object]]:
+def render(helm: Path, charts: Path, registry: str, tag: str) -> tuple[list[Object], list[Object]]:
     """KServe's CRDs, and everything else, ready to be applied."""
     crds = _template(helm, charts / "kserve-crd", {})
-    return crds, adapt(_template(helm, charts / "kserve-resources", VALUES), controller_image, storage_image)
+    return crds, adapt(_template(helm, charts / "kserve-resources", values(registry, tag)))
 
 
-def adapt(objects: list[Object], controller_image: str, storage_image: str) -> list[Object]:
-    """The charts' objects with images of our own and a webhook certificate made here."""
+def values(registry: str, tag: str) -> Object:
+    """Values of the chart kserve-resources."""
+    controller = {
+        "image": f"{registry}/kserve-controller",
+        "tag": tag,
+        "deploymentMode": "Standard",
+        # Nothing in the cluster carries out an Ingress; predictors are reached by their Services.
+        "gateway": {"disableIngressCreation": True, "disableIstioVirtualHost": True},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+        "containerSecurityContext": {"runAsUser": USER},
+    }
+    storage = {
+        "image": f"{registry}/storage",
+        "tag": tag,
+        # As restricted Pod Security asks.
+        "containerSecurityContext": {"runAsUser": USER, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    # What a predictor's container gets that names none; the charts' one whole core would fill a small node.
+    resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+    return {"kserve": {"controller": controller, "storage": storage, "inferenceservice": {"resources": resources}}}
+
+
+def adapt(objects: list[Object]) -> list[Object]:
+    """The charts' objects with a webhook certificate made here, and a controller that is ready at once."""
     authority = Authority("levada-kserve-ca")
     pair = authority.issue(SERVICE, hosts=[f"{SERVICE}.{NAMESPACE}.svc", f"{SERVICE}.{NAMESPACE}"])
     bundle = b64encode(authority.pair.certificate).decode()
@@ -53,20 +61,15 @@ def adapt(objects: list[Object], controller_image: str, storage_image: str) -> l
             for webhook in one["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = bundle
         if one["kind"] == "Deployment":
-            _adapt_controller(one["spec"]["template"]["spec"], controller_image)
-        if one["kind"] == "ClusterStorageContainer":
-            one["spec"]["container"] |= {"image": storage_image, "imagePullPolicy": "IfNotPresent"}
+            _adapt_controller(one["spec"]["template"]["spec"])
         adapted.append(one)
     return adapted
 
 
-def _adapt_controller(spec: Object, image: str) -> None:
+def _adapt_controller(spec: Object) -> None:
     spec["containers"] = [container for container in spec["containers"] if container["name"] == "manager"]
     (manager,) = spec["containers"]
-    manager |= {"image": image, "imagePullPolicy": "IfNotPresent"}
     del manager["command"]  # the image's own entry point
-    manager["securityContext"]["runAsUser"] = 65532
-    manager["resources"] = {"requests": {"cpu": "50m", "memory": "64Mi"}}  # limits would slow its start
     manager["readinessProbe"] |= {"initialDelaySeconds": 0, "periodSeconds": 1}
 
 

@@ -1,4 +1,4 @@
-"""The real cluster that `make cluster` has started, and a namespace of its own for each test."""
+"""The real cluster that `python -m tools.cluster up` has started, and a namespace of its own for each test."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """Skips when `make cluster` has not been run."""
+    """Skips when no cluster is running."""
     state = own_state()
     if not is_running(state):
-        pytest.skip("no cluster is running: run 'make cluster' as root first")
+        pytest.skip("no cluster is running: run 'python -m tools.cluster up' as root first")
     return Cluster(Kubectl(binary_path("kubectl"), state / "kubeconfig"))
 
 

@@ -1,4 +1,4 @@
-"""The cluster of `make cluster` does what every later test of it builds on."""
+"""The cluster does what every later test of it builds on."""
 
 from __future__ import annotations
 
