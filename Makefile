@@ -1,6 +1,6 @@
 # Everything runs in .venv, which is made from the hash-pinned constraints/ and needs nothing but python3 (3.11 to 3.13).
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 UV := $(BIN)/uv
 
