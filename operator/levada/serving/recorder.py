@@ -25,6 +25,7 @@ from levada.stores.ports import Catalogue, ScoreRow
 log = structlog.get_logger()
 
 INTERVAL = 0.2  # seconds between writes
+SLOW = 1.0  # seconds after which a write that is under way counts as one to a catalogue that is away
 BACK_OFF = (0.2, 5.0)  # seconds between attempts while the catalogue is away: first, longest
 MOST_WRITTEN = 10_000  # rows in one write; when so many wait, the next write begins at once
 MOST_WAITING = 20_000  # rows in memory while a write is under way; beyond, they are spooled
@@ -76,6 +77,7 @@ class Recorder:
         self._next = 0
         self._waiting: list[ScoreRow | Scored] = []
         self._write: Future[int] | None = None
+        self._began = 0.0
         self._writing: list[ScoreRow] = []
         self._segment: Segment | None = None
         self._back_off = 0.0
@@ -145,7 +147,9 @@ class Recorder:
         """Look at the write under way, and begin the next."""
         if self._write is not None:
             if not self._write.done():
-                if self.state.waiting > MOST_WAITING:
+                if time.monotonic() - self._began > SLOW:
+                    self._away("it has not answered for a while")
+                if self.state.catalogue_away or self.state.waiting > MOST_WAITING:
                     self._keep(self._take())
                 return
             self._finish(self._write)
@@ -159,7 +163,7 @@ class Recorder:
         self._writing = self._take(MOST_WRITTEN)
         self._segment = self._spool.oldest()
         if self._writing or self._segment:
-            self._write = Future()
+            self._write, self._began = Future(), time.monotonic()
             arguments = (self._write, self._writing, self._segment)
             threading.Thread(target=self._put, args=arguments, name="recorder-write", daemon=True).start()
 
@@ -206,12 +210,15 @@ class Recorder:
             self.state.spooled = self._spool.rows
             self.state.catalogue_away, self._back_off = False, 0.0
             return
-        if not self.state.catalogue_away:
-            log.warning("scores are not recorded and go to the spool", error=str(error))
-        self.state.catalogue_away = True
+        self._away(str(error))
         self._back_off = min(self._back_off * 2 or BACK_OFF[0], BACK_OFF[1])
         self._try_at = time.monotonic() + self._back_off
         self._keep(rows)
+
+    def _away(self, why: str) -> None:
+        if not self.state.catalogue_away:
+            log.warning("scores are not recorded and go to the spool", error=why)
+        self.state.catalogue_away = True
 
     def _settle(self, until: float) -> None:
         """Wait for the write under way; one that takes too long is left alone: recording twice is recording once."""

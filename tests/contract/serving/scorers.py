@@ -107,13 +107,14 @@ class Scorer:
     def infer(self, *rows: dict[str, Any], connection: http.client.HTTPConnection | None = None, path: str = "") -> Any:
         """The document that answers rows of the small model; fails unless that is a success."""
         mine = connection or self.connect()
-        body = json.dumps(small.v2_request(*rows))
-        mine.request("POST", f"/v2/models/{self.name}{path}/infer", body)
-        response = mine.getresponse()
-        document = json.loads(response.read())
+        try:
+            mine.request("POST", f"/v2/models/{self.name}{path}/infer", json.dumps(small.v2_request(*rows)))
+            response = mine.getresponse()
+            document = json.loads(response.read())
+        finally:
+            if connection is None:
+                mine.close()
         assert response.status == 200, document
-        if connection is None:
-            mine.close()
         return document
 
     def versions(self) -> Any:

@@ -46,17 +46,16 @@ class Clients:
         self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
 
     def _ask(self) -> None:
-        connection = self._scorer.connect()
-        while not self._ended.is_set():
-            try:
-                self.given += ids(self._scorer.infer(ROW, connection=connection))
-            except (OSError, http.client.HTTPException) as error:
-                self.cut_off.append(error)
-                return
-            except Exception as error:
-                self.failed.append(error)
-                return
-        connection.close()
+        with closing(self._scorer.connect()) as connection:
+            while not self._ended.is_set():
+                try:
+                    self.given += ids(self._scorer.infer(ROW, connection=connection))
+                except (OSError, http.client.HTTPException) as error:
+                    self.cut_off.append(error)
+                    return
+                except Exception as error:
+                    self.failed.append(error)
+                    return
 
     def start(self) -> None:
         for thread in self._threads:
