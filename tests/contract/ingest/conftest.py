@@ -7,7 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from levada import names
 from levada.artifacts import BatchManifest, StoredFile
-from levada.engines.local.servers import Endpoints, S3Endpoint
+from levada.engines.local.servers import Endpoints, NatsEndpoint, S3Endpoint
 from levada.names import Kind
 from levada.resources.dataset import DatasetSpec
 from levada.settings import Settings
@@ -49,12 +49,8 @@ class Ingestion:
         fields = {n.removeprefix("LEVADA_").lower(): value for n, value in self.endpoints.environment().items()}
         return Settings.model_validate(fields)
 
-    def land(self, **files: bytes | str) -> None:
-        """Put files into the landing bucket below `in/`; `__` in a name stands for a dot."""
-        for name, content in files.items():
-            self.put(name.replace("__", "."), content)
-
     def put(self, name: str, content: bytes | str) -> None:
+        """Put a file into the landing bucket below `in/`."""
         data = content.encode() if isinstance(content, str) else content
         s3_client(self.endpoints.objects).put_object(self.landing, f"in/{name}", io.BytesIO(data), len(data))
 
@@ -178,8 +174,6 @@ class Batch:
 def ingestion(
     catalogue_dsn: str, bucket: S3Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Ingestion]:
-    from levada.engines.local.servers import NatsEndpoint
-
     endpoints = Endpoints(catalogue_dsn, NatsEndpoint("", "", ""), bucket)
     for name, value in endpoints.environment().items():
         monkeypatch.setenv(name, value)
@@ -188,6 +182,3 @@ def ingestion(
     settings = Settings()
     with closing(open_catalogue(settings)) as catalogue:
         yield Ingestion(endpoints, landing, open_objects(settings), catalogue, tmp_path)
-
-
-Twist = Callable[[bytes], bytes]
