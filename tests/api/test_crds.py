@@ -22,6 +22,7 @@ from levada.resources.conditions import Reason
 from levada.resources.manifests import load
 from tests.support.apiserver import ApiServer
 from tests.support.manifests import BAD, GOOD, Bad, manifest
+from tests.support.waiting import until
 from tests.unit.planners.test_pipeline import pipeline
 from tests.unit.planners.worlds import World, ref
 
@@ -32,7 +33,7 @@ Kubectl = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def kubectl(api_server: ApiServer) -> Kubectl:
+def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """Runs kubectl as a cluster admin; what it printed."""
     built = subprocess.run([sys.executable, ROOT / "tools/build.py", "kubectl"], stdout=subprocess.PIPE, text=True)
     program = built.stdout.strip()
@@ -40,7 +41,9 @@ def kubectl(api_server: ApiServer) -> Kubectl:
         pytest.skip("kubectl cannot be built here: run 'make tools' to see why")
 
     def run(*arguments: str, fails: bool = False) -> str:
-        command = [program, f"--kubeconfig={api_server.kubeconfig}", *arguments]
+        # A cache of its own for each call: an older one may know nothing of the definitions yet.
+        cache = tmp_path_factory.mktemp("kubectl")
+        command = [program, f"--kubeconfig={api_server.kubeconfig}", f"--cache-dir={cache}", *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout
@@ -84,6 +87,8 @@ def api(api_server: ApiServer, kubectl: Kubectl) -> Iterator[Api]:
     """The API with the committed definitions."""
     kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    kinds = len(Kind)  # discovery follows a moment after the definitions
+    until(lambda: len(kubectl("api-resources", "--categories=levada", "-o", "name").split()) == kinds)
     with config.new_client_from_config(str(api_server.kubeconfig)) as connection:
         yield Api(client.CustomObjectsApi(connection))
 
