@@ -36,7 +36,9 @@ class ScorerVersion(Model):
 class Limits(Model):
     """What one request may ask for; beyond it the answer is an HTTP 4xx."""
 
-    body_bytes: int = Field(default=100 * 1024 * 1024, ge=1024, description="Largest body.")
+    body_bytes: int = Field(
+        default=100 * 1024 * 1024, ge=1024, description="Largest body, as it was when the scorer started."
+    )
     rows: int = Field(default=100_000, ge=1, description="Most rows.")
 
 

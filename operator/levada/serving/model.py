@@ -113,7 +113,10 @@ class ServedModel:
             alone, together = self.score_one(values), self.score([[value] * 3 for value in values], 3)
         except RequestError as error:
             raise ModelError(f"the model cannot score a row: {error.message}") from error
-        for name, one, many in zip(self._output_names, alone.outputs, together.outputs, strict=True):
+        for output, one, many in zip(self.outputs, alone.outputs, together.outputs, strict=True):
+            name = output.name
+            if one.dtype != _OUTPUT_TYPES[output.type]:
+                raise ModelError(f"the output '{name}' is of type {one.dtype}, but the manifest says {output.type}")
             if len(one) != 1 or len(many) != 3:
                 raise ModelError(f"the output '{name}' does not have one row for each row of the request")
             if any(one[0].tobytes() != row.tobytes() for row in many) and one.dtype != object:
@@ -149,6 +152,7 @@ class ServedModel:
         ]
 
 
+_OUTPUT_TYPES = {"int64": np.dtype(np.int64), "string": np.dtype(np.object_), "float": np.dtype(np.float32)}
 _PLAUSIBLE: dict[ColumnType, Any] = {
     ColumnType.FLOAT64: 1.0,
     ColumnType.INT64: 1,

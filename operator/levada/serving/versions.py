@@ -48,7 +48,7 @@ def read_config(path: Path) -> ScorerConfig:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
-        raise ConfigError(f"the configuration {path} is not valid: {place}: {first['msg']}") from error
+        raise ConfigError(f"the configuration {path} is not valid: {place}: {_plain(first['msg'])}") from error
 
 
 def load(config: ScorerVersion, objects: Callable[[], Objects], tables: Tables) -> ServedModel:
@@ -61,7 +61,9 @@ def load(config: ScorerVersion, objects: Callable[[], Objects], tables: Tables) 
         manifest = ModelManifest.from_bytes(read(names.MANIFEST))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"its manifest is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ModelError(
+            f"its manifest is not valid: {'.'.join(map(str, first['loc']))}: {_plain(first['msg'])}"
+        ) from error
     onnx = read(manifest.onnx.key)
     digest = names.digest(onnx)
     if digest != config.onnx_digest:
@@ -160,9 +162,12 @@ class Loader:
                 log.exception("a version cannot be loaded", version=version.version)
                 failed[version.version] = f"{type(error).__name__}: {error}"
         missing = [v.version for v in config.versions if v.version not in wanted and v.weight]
-        if wanted and not missing:
-            self._switch(config, wanted)
+        switch = bool(wanted) and not missing
+        if switch:
+            self._app.serve(Served(wanted, config.recording, config.record_requests, config.limits))
         self._report(failed, waiting, "")
+        if switch:
+            self._forget_all_but(wanted)
         return not failed and not waiting
 
     def _version(self, config: ScorerVersion) -> Version:
@@ -184,13 +189,11 @@ class Loader:
         self._loaded[config.version] = (config, version)
         return version
 
-    def _switch(self, config: ScorerConfig, versions: dict[int, Version]) -> None:
-        self._app.serve(Served(versions, config.recording, config.record_requests, config.limits))
+    def _forget_all_but(self, versions: dict[int, Version]) -> None:
         self._loaded = {number: self._loaded[number] for number in versions}
         self._tables.retain(spec for version in versions.values() for spec in version.model.manifest.lookups)
         gc.freeze()  # no collection looks through models and lookups: a large one would take seconds
-        weights = {version.info.version: version.info.weight for version in versions.values()}
-        log.info("serving", versions=weights)
+        log.info("serving", weights={number: version.info.weight for number, version in versions.items()})
 
     def _check(self, config: ScorerConfig) -> None:
         for name, value in (("name", config.name), ("namespace", config.namespace)):
@@ -209,6 +212,10 @@ class Loader:
         if problems and (before.failed, before.waiting, before.message) != (failed, waiting, message):
             log.warning("not all that is wanted can be served", **problems)
         self._app.progress = Progress(self._app.serving, failed, waiting, message)
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:

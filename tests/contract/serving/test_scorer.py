@@ -134,6 +134,12 @@ def test_score2_a_scorer_is_alive_and_waits_while_the_object_store_is_away(
             }
 
 
+UNBALANCED = (
+    b'{"name": "a", "namespace": "b", "versions": [{"version": 1, "candidate": "c", "folder": "/", "weight": 7, '
+    b'"onnxDigest": "sha256:%s"}]}' % (b"0" * 64)
+)
+
+
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
@@ -144,6 +150,10 @@ def test_score2_a_scorer_is_alive_and_waits_while_the_object_store_is_away(
             "is not valid: versions: List should have at least 1 item",
         ),
         (b'{"name": "a", "namespace": "b", "versions": [], "extra": 1}', "is not valid"),
+        (
+            UNBALANCED,
+            "is not valid: it: the weights of the versions must add up to 100, or all be 0 while none has been",
+        ),
     ],
 )
 def test_score2_a_configuration_that_is_not_valid_ends_the_scorer_with_a_sentence(

@@ -101,12 +101,13 @@ def broken(objects: Objects, how: str) -> ScorerVersion:
     if how == "manifest":
         objects.put(prefix + names.MANIFEST, b'{"candidate": "small"}')
         return good
-    onnx = {
-        "corrupt": small.graph()[:-50],
-        "inputs": small.graph(extra=["unheard_of"]),
-        "outputs": small.graph(),
-    }[how]
-    more: dict[str, Any] = {"outputs": [small.OUTPUTS[0].model_copy(update={"name": "z"})]} if how == "outputs" else {}
+    onnx = {"corrupt": small.graph()[:-50], "inputs": small.graph(extra=["unheard_of"])}.get(how, small.graph())
+    label, probabilities = small.OUTPUTS
+    outputs = {
+        "outputs": [label.model_copy(update={"name": "z"})],
+        "types": [label.model_copy(update={"type": "string"})],
+    }
+    more: dict[str, Any] = {"outputs": [*outputs[how], probabilities]} if how in outputs else {}
     stage(objects, onnx, small.manifest(onnx, "small-2", **more))
     return good.model_copy(update={"onnx_digest": names.digest(onnx)})
 
@@ -120,6 +121,7 @@ def broken(objects: Objects, how: str) -> ScorerVersion:
         ("corrupt", "the file is not an ONNX model"),
         ("inputs", "the graph's input 'unheard_of' is in neither the request nor a lookup of the manifest"),
         ("outputs", "the manifest's output 'z' is not in the graph, which has ['label', 'probabilities']"),
+        ("types", "the output 'label' is of type int64, but the manifest says string"),
     ],
 )
 def test_dep3_a_version_that_cannot_be_served_leaves_the_old_one_serving_and_is_reported(
@@ -137,7 +139,7 @@ def test_dep3_a_version_that_cannot_be_served_leaves_the_old_one_serving_and_is_
         write(path, config(first.model_copy(update={"weight": 0}), version(objects, 3)))
         until(lambda: "3" in answered, scorer.process)
         assert set(answered) == {"1", "3"}
-        assert scorer.versions()["failed"] == {}
+        until(lambda: scorer.versions()["failed"] == {}, scorer.process)
 
 
 def test_dep3_a_spare_version_that_cannot_be_loaded_keeps_no_other_from_serving(
@@ -149,7 +151,7 @@ def test_dep3_a_spare_version_that_cannot_be_loaded_keeps_no_other_from_serving(
         assert list(scorer.versions()["failed"]) == ["2"]
         version(objects, 2)
         until(lambda: scorer.versions()["ready"] == [1, 2], scorer.process)
-        assert scorer.versions()["failed"] == {}
+        until(lambda: scorer.versions()["failed"] == {}, scorer.process)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_dep3_a_configuration_that_is_not_valid_leaves_the_old_one_serving(
         assert scorer.infer(ROW)["model_version"] == "1"
         write(path, config(version(objects, 2)))
         until(lambda: scorer.versions()["ready"] == [2], scorer.process)
-        assert scorer.versions()["message"] == ""
+        until(lambda: scorer.versions()["message"] == "", scorer.process)
 
 
 def test_dep3_the_signal_to_look_again_is_heard(objects: Objects, environment: dict[str, str], path: Path) -> None:
