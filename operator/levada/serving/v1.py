@@ -42,7 +42,7 @@ def read(body: bytes, signature: Signature, most_rows: int) -> tuple[int, list[V
 
 def _unknown(number: int, row: dict[str, Any], signature: Signature) -> RequestError:
     name = next(name for name in row if name not in signature.index)
-    return bad(f"row {number}: the model has no column '{name}'{nearest(name, signature.names)}")
+    return bad(f"row {number}: the model has no column {name!r}{nearest(name, signature.names)}")
 
 
 def _not_a_row(number: int, row: Any, signature: Signature) -> RequestError:

@@ -154,7 +154,7 @@ class _Tensors:
         if type(name) is not str:
             return bad("an element of 'inputs' has no name; send {name, datatype, shape, data} for each column")
         if name not in self._signature.index:
-            return bad(f"the model has no column '{name}'{nearest(name, self._signature.names)}")
+            return bad(f"the model has no column {name!r}{nearest(name, self._signature.names)}")
         missing = "shape" if "shape" not in tensor else "datatype"
         return bad(f"column '{name}' has no {missing}; send {{name, datatype, shape, data}}")
 
@@ -214,7 +214,7 @@ class Writer:
         """Raises RequestError if outputs are asked for that there are not."""
         for name in request.outputs or ():
             if name not in self._places and name != SCORE_ID:
-                raise bad(f"the model has no output '{name}'{nearest(name, [*self._places, SCORE_ID])}")
+                raise bad(f"the model has no output {name!r}{nearest(name, [*self._places, SCORE_ID])}")
 
     def write(self, request: InferRequest, scores: Scores, ids: list[str] | None) -> tuple[bytes, int | None]:
         """The body, and the length of the JSON in it if binary data follow."""

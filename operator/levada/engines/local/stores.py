@@ -86,7 +86,7 @@ class Stores:
                 try:
                     await relay(self._catalogue, bus)
                     empty = True
-                except StoreUnavailable as error:
+                except (StoreUnavailable, OSError) as error:  # OSError: the bus while it connects
                     if empty:  # said once until it goes on
                         log.warning("events wait in the outbox", error=str(error))
                     empty = False
@@ -98,4 +98,5 @@ class Stores:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), RELAY_EVERY)
         finally:
-            await bus.close()
+            with contextlib.suppress(StoreUnavailable, OSError):
+                await bus.close()
