@@ -104,7 +104,7 @@ class ServerUnderTest:
         count = int(re.search(r"(\d+) requests in", done)[1])  # type: ignore[index]
         if "Non-2xx" in done or "Socket errors" in done:
             raise SystemExit(f"{self.name} failed requests:\n{done}")
-        p50, p99 = (re.search(rf"{p}%\s+(\S+)", done)[1] for p in (50, 99))  # type: ignore[index]
+        p50, p99 = (re.search(rf"^\s+{p}%\s+(\S+)$", done, re.MULTILINE)[1] for p in (50, 99))  # type: ignore[index]
         return Result(spent / count * 1e6, count / seconds, p50, p99)
 
     def memory(self) -> float:

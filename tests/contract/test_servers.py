@@ -313,3 +313,18 @@ def test_x8_another_port_is_chosen_when_one_was_taken_meanwhile(
         monkeypatch.setattr(embedded, "free_ports", lambda count: next(choices))
         with LocalServers(tmp_path / "home", durable=False) as servers:
             assert f":{port}/" not in servers.postgres()
+
+
+def test_x8_a_home_that_once_had_the_ports_of_a_running_one_leaves_it_alone(home: Path, tmp_path: Path) -> None:
+    with LocalServers(home, durable=False) as servers, LocalServers(tmp_path / "other", durable=False) as others:
+        servers.objects()
+        ports = (home / "servers/objects/ports.json").read_text()
+        sockets = [path for port in json.loads(ports).values() for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
+        assert sockets
+        (others.home / "servers/objects").mkdir()
+        (others.home / "servers/objects/ports.json").write_text(ports)
+
+        others.objects()
+
+        assert (others.home / "servers/objects/ports.json").read_text() != ports
+        assert all(map(Path.exists, sockets))

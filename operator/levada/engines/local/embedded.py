@@ -343,10 +343,12 @@ class SeaweedFS(Server):
         self._remove_sockets()
 
     def _remove_sockets(self) -> None:
-        """It leaves sockets in /tmp, which it names after its ports."""
+        """It leaves sockets in /tmp, which it names after its ports; those of a living one, which another home may have
+        started on the same ports by now, stay."""
         for port in self._ports.values():
-            for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                leftover.unlink(missing_ok=True)
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                if not _is_listened_to(path):
+                    path.unlink(missing_ok=True)
 
 
 def script(distribution: str, name: str) -> Path:
@@ -380,6 +382,15 @@ def _is_free(port: int) -> bool:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
+            return False
+        return True
+
+
+def _is_listened_to(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
         return True
 

@@ -119,8 +119,15 @@ def end_leftover(record: Path, stop_signal: signal.Signals) -> bool:
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Also when nobody has collected its exit status yet, as in containers whose first process does not."""
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    """Also when nobody has collected its exit status yet, as in containers whose first process does not.
+
+    The first thread of a killed process is a zombie while others still hold its ports and locks.
+    """
+    try:
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or (zombie and process.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def must_drop_root() -> bool:
