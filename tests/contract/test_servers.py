@@ -319,7 +319,9 @@ def test_x8_a_home_that_once_had_the_ports_of_a_running_one_leaves_it_alone(home
     with LocalServers(home, durable=False) as servers, LocalServers(tmp_path / "other", durable=False) as others:
         servers.objects()
         ports = (home / "servers/objects/ports.json").read_text()
-        sockets = [path for port in json.loads(ports).values() for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")]
+        sockets = [
+            path for port in json.loads(ports).values() for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")
+        ]
         assert sockets
         (others.home / "servers/objects").mkdir()
         (others.home / "servers/objects/ports.json").write_text(ports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -23,7 +24,8 @@ async def test_x5_a_server_that_ends_in_the_middle_is_told_of_and_not_waited_for
         record = (tmp_path / "servers/nats/process.json").read_text()
         pid = json.loads(record)["pid"]
         os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # until its last thread has ended; the engine collects it
+        # Until its last thread has ended; the engine collects it.
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
         for ask in (stores.catalogue, stores.for_steps):
             with pytest.raises(ServerFailed, match=r"^NATS has ended: .*; run again to go on from here$"):
