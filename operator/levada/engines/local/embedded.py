@@ -339,6 +339,9 @@ class SeaweedFS(Server):
         return True
 
     def stop(self) -> None:
+        if self._process is not None:
+            # What it has answered survives that; in good order, its parts wait for one another for a second.
+            self._process.kill()
         super().stop()
         self._remove_sockets()
 
