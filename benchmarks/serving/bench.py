@@ -2,7 +2,9 @@
 
 Figures are CPU time of the server (utime + stime of its process tree), with the server on one core, load and stores on
 another; all servers are up at the same time and take turns. The scorer validates, looks up, counts and records every
-score in a real catalogue; the twins are given the looked-up columns and do none of that.
+score in a real catalogue; the twins are given the looked-up columns and do none of that. Two models: a forest of 100
+trees over twenty numbers, which takes little beside the server's own work; and one shaped like the flights example,
+whose graph has more operators than rows to spend them on, so that all servers come closer to one another.
 
 `python -m benchmarks.serving.bench [--rounds N] [--seconds N]`
 """
@@ -82,63 +84,105 @@ def _run(report: Report, stack: ExitStack, rounds: int, seconds: int) -> None:
             config = ScorerConfig(name=name, namespace="default", versions=[version], recording=recording)
             (folder / f"{name}-{recording}.json").write_bytes(config.to_bytes())
 
-    def start(name: str, *command: str | Path, health: str, **more: str) -> ServerUnderTest:
+    servers = Servers(folder, environment)
+    for name, model in (("forest", forest), ("flights", flights)):
+        _one_row(report, servers, name, model, rounds, seconds)
+    for name, model in (("forest", forest), ("flights", flights)):
+        for recording in (False, True):
+            with servers.scorer(name, recording) as server:
+                report.add(_many(server, name, model, recording, folder, rounds, seconds))
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Starts servers on models whose configurations and files lie in the folder."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, name: str, *command: str | Path, health: str, **more: str) -> ServerUnderTest:
+        """A server; PORT in command and variables becomes its port."""
         port = _free_port()
         arguments = [str(part).replace("PORT", str(port)) for part in command]
         variables = {name: value.replace("PORT", str(port)) for name, value in more.items()}
-        server = ServerUnderTest(name, arguments, port, health, environment | variables, folder / f"{name}.log")
-        return stack.enter_context(server)
+        log = self.folder / f"{name}.log"
+        return ServerUnderTest(name, arguments, port, health, self.environment | variables, log)
 
-    def scorer(name: str, recording: bool) -> ServerUnderTest:
-        config = folder / f"{name}-{recording}.json"
+    def scorer(self, model: str, recording: bool) -> ServerUnderTest:
+        config = self.folder / f"{model}-{recording}.json"
         command = (sys.executable, "-m", "levada.serving", "--config", config, "--port", "PORT")
-        return start(f"scorer-{name}-{recording}", *command, health="/v2/health/ready")
+        return self.start(f"scorer-{model}-{recording}", *command, health="/v2/health/ready")
 
-    (folder / "flights.onnx").write_bytes(flights.onnx)
-    np.savez(folder / "flights.npz", **feeds(flights.rows[:1], flights.tables))
-    files = (folder / "flights.onnx", folder / "flights.npz")
-    recorded = scorer("flights", True)
-    bare = start("bare", python_of("bare"), TWINS / "bare.py", *files, "PORT", health="")
-    kserve = start("kserve", python_of("kserve"), TWINS / "kserve_twin.py", *files, "PORT", health="/v2/health/ready")
-    mlservers = {workers: _mlserver(start, folder, files, workers) for workers in (1, 0)}
+    def mlserver(self, model: str, files: tuple[Path, Path], workers: int) -> ServerUnderTest:
+        settings = self.folder / f"mlserver-{model}-{workers}" / "twin"
+        settings.mkdir(parents=True)
+        implementation = {"name": "twin", "implementation": "mlserver_twin.Twin"}
+        (settings / "model-settings.json").write_bytes(orjson.dumps(implementation))
+        return self.start(
+            f"mlserver-{model}-{workers}",
+            python_of("mlserver").with_name("mlserver"),
+            "start",
+            settings.parent,
+            health="/v2/models/twin/ready",
+            MLSERVER_HOST="127.0.0.1",
+            MLSERVER_HTTP_PORT="PORT",
+            MLSERVER_GRPC_PORT=str(_free_port()),
+            MLSERVER_METRICS_PORT=str(_free_port()),
+            MLSERVER_PARALLEL_WORKERS=str(workers),
+            TWIN_MODEL=str(files[0]),
+            TWIN_FEEDS=str(files[1]),
+            PYTHONPATH=str(TWINS),
+        )
 
+
+def _one_row(report: Report, servers: Servers, name: str, model: BuiltModel, rounds: int, seconds: int) -> None:
+    """Requests of one row to the scorer, which records them, and to all twins."""
+    folder = servers.folder
+    files = (folder / f"{name}.onnx", folder / f"{name}.npz")
+    files[0].write_bytes(model.onnx)
+    np.savez(files[1], **feeds(model.rows[:1], model.tables))
     infer, predict = "/v2/models/{}/infer", "/v1/models/{}:predict"
-    ours = _bodies(folder / "ours", [_v2(flights, [row]) for row in flights.rows[:SINGLE]])
-    ours_v1 = _bodies(folder / "ours-v1", [{"instances": [row]} for row in flights.rows[:SINGLE]])
-    theirs = _bodies(folder / "theirs", [_v2(flights, [_numbered(row)]) for row in flights.rows[:SINGLE]])
-    theirs_v1 = _bodies(folder / "theirs-v1", [{"instances": [_numbered(row)]} for row in flights.rows[:SINGLE]])
-    targets = {
-        "scorer v2": Target(recorded, infer.format("flights"), ours),
-        "bare ASGI": Target(bare, "/", theirs),
-        "scorer v1": Target(recorded, predict.format("flights"), ours_v1),
-        "kserve v2": Target(kserve, infer.format("twin"), theirs),
-        "kserve v1": Target(kserve, predict.format("twin"), theirs_v1),
-        "MLServer": Target(mlservers[1], infer.format("twin"), theirs),
-        "MLServer, no worker": Target(mlservers[0], infer.format("twin"), theirs),
-    }
-    results = _take_turns(targets, "bare ASGI", rounds, seconds)
+    rows = model.rows[:SINGLE]
+    ours = _bodies(folder / f"{name}-ours", [_v2(model, [row]) for row in rows])
+    ours_v1 = _bodies(folder / f"{name}-ours-v1", [{"instances": [row]} for row in rows])
+    theirs = _bodies(folder / f"{name}-theirs", [_v2(model, [_numbered(row)]) for row in rows])
+    theirs_v1 = _bodies(folder / f"{name}-theirs-v1", [{"instances": [_numbered(row)]} for row in rows])
+    with ExitStack() as stack:
+        scorer = stack.enter_context(servers.scorer(name, True))
+        bare = stack.enter_context(
+            servers.start(f"bare-{name}", python_of("bare"), TWINS / "bare.py", *files, "PORT", health="")
+        )
+        command = (python_of("kserve"), TWINS / "kserve_twin.py", *files, "PORT")
+        kserve = stack.enter_context(servers.start(f"kserve-{name}", *command, health="/v2/health/ready"))
+        mlservers = {workers: stack.enter_context(servers.mlserver(name, files, workers)) for workers in (1, 0)}
+        targets = {
+            "scorer v2": Target(scorer, infer.format(name), ours),
+            "bare ASGI": Target(bare, "/", theirs),
+            "scorer v1": Target(scorer, predict.format(name), ours_v1),
+            "kserve v2": Target(kserve, infer.format("twin"), theirs),
+            "kserve v1": Target(kserve, predict.format("twin"), theirs_v1),
+            "MLServer": Target(mlservers[1], infer.format("twin"), theirs),
+            "MLServer, no worker": Target(mlservers[0], infer.format("twin"), theirs),
+        }
+        results = _take_turns(targets, "bare ASGI", rounds, seconds)
+        for target, found in results.items():
+            rates, p50s, p99s = [r.rate for r in found], [r.p50 for r in found], [r.p99 for r in found]
+            server = targets[target].server
+            report.notes.append(
+                f"- {name}, {target}: {statistics.median(rates):,.0f} requests/s on one core, p50 {_middle(p50s)}, "
+                f"p99 {_middle(p99s)}; {server.memory():.0f} MiB; ready {server.start_seconds:.1f} s after its start"
+            )
 
     def ratio(subject: str, twin: str, goal: str) -> None:
         pairs = [(one.cpu, other.cpu) for one, other in zip(results[subject], results[twin], strict=True)]
-        report.add(Ratio(f"one row: {subject} / {twin}", pairs, goal))
+        report.add(Ratio(f"one row, {name}: {subject} / {twin}", pairs, goal))
 
     ratio("scorer v2", "bare ASGI", "≤ 1.5")
     ratio("scorer v2", "kserve v2", "≤ 0.167")
     ratio("scorer v1", "kserve v1", "≤ 0.25")
     ratio("scorer v2", "MLServer", "≤ 0.125")
     ratio("scorer v2", "MLServer, no worker", "")
-    for name, model in (("forest", forest), ("flights", flights)):
-        for recording in (False, True):
-            server = recorded if (name, recording) == ("flights", True) else scorer(name, recording)
-            report.add(_many(server, name, model, recording, folder, rounds, seconds))
-    for name, found in results.items():
-        rates, p50s, p99s = [r.rate for r in found], [r.p50 for r in found], [r.p99 for r in found]
-        memory = targets[name].server.memory()
-        report.notes.append(
-            f"- {name}: {statistics.median(rates):,.0f} requests/s on one core, p50 {_middle(p50s)}, "
-            f"p99 {_middle(p99s)}; {memory:.0f} MiB; ready {targets[name].server.start_seconds:.1f} s after its start"
-        )
-    report.add(Measured("scorer: start to ready (s)", [recorded.start_seconds], goal="≤ 5"))
+    report.add(Measured(f"scorer, {name}: start to ready (s)", [scorer.start_seconds], goal="≤ 5"))
 
 
 def _take_turns(targets: dict[str, Target], baseline: str, rounds: int, seconds: int) -> dict[str, list[Result]]:
@@ -178,29 +222,6 @@ def _many(
     return Ratio(f"1,000 rows binary, {name}, {recorded}: onnxruntime in process / scorer", pairs, goal, inverse=True)
 
 
-def _mlserver(start: Any, folder: Path, files: tuple[Path, Path], workers: int) -> ServerUnderTest:
-    settings = folder / f"mlserver-{workers}" / "twin"
-    settings.mkdir(parents=True)
-    implementation = {"name": "twin", "implementation": "mlserver_twin.Twin"}
-    (settings / "model-settings.json").write_bytes(orjson.dumps(implementation))
-    server: ServerUnderTest = start(
-        f"mlserver-{workers}",
-        python_of("mlserver").with_name("mlserver"),
-        "start",
-        settings.parent,
-        health="/v2/models/twin/ready",
-        MLSERVER_HOST="127.0.0.1",
-        MLSERVER_HTTP_PORT="PORT",
-        MLSERVER_GRPC_PORT=str(_free_port()),
-        MLSERVER_METRICS_PORT=str(_free_port()),
-        MLSERVER_PARALLEL_WORKERS=str(workers),
-        TWIN_MODEL=str(files[0]),
-        TWIN_FEEDS=str(files[1]),
-        PYTHONPATH=str(TWINS),
-    )
-    return server
-
-
 def _v2(model: BuiltModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
     inputs = []
     for column in model.manifest.request:
@@ -212,7 +233,7 @@ def _v2(model: BuiltModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _numbered(row: dict[str, Any]) -> dict[str, Any]:
     """A row for twins, which parse no times."""
-    return row | {"time_hour": START}
+    return row | {"time_hour": START} if "time_hour" in row else row
 
 
 def _binary(model: BuiltModel, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
