@@ -41,6 +41,7 @@ class EventType(StrEnum):
     VERSION_REJECTED = "version-rejected"
     APPROVAL_NEEDED = "approval-needed"
     STALLED = "stalled"
+    DELETED = "deleted"
 
 
 # --- what events say ------------------------------------------------------------------------------------------------
@@ -194,6 +195,12 @@ class Stalled(Decided):
     """Nothing goes on until a person changes something; the message says what."""
 
 
+class Deleted(Decided):
+    """The resource was deleted, with what it owned."""
+
+    keep_data: bool = Field(description="Whether the data that it made was kept.")
+
+
 _ANY = tuple(Kind)
 _RUNS = (Kind.DATASET, Kind.FEATURE_SET, Kind.TRAINING_RUN, Kind.MODEL_CANDIDATE, Kind.SCORING_RUN)
 CATALOGUE: dict[EventType, tuple[tuple[Kind, ...], type[Model]]] = {
@@ -214,6 +221,7 @@ CATALOGUE: dict[EventType, tuple[tuple[Kind, ...], type[Model]]] = {
     EventType.VERSION_REJECTED: ((Kind.DEPLOYMENT,), VersionRejected),
     EventType.APPROVAL_NEEDED: ((Kind.DEPLOYMENT,), ApprovalNeeded),
     EventType.STALLED: (_ANY, Stalled),
+    EventType.DELETED: (_ANY, Deleted),
 }
 """Of every type, the kinds of resources that announce it and what its data says."""
 

@@ -193,6 +193,11 @@ def test_x8_delete_takes_away_resources_children_and_data(tmp_path: Path) -> Non
     left = levada("get", "all", "-o", "json", cwd=pipeline.folder).resources()
     assert not [name for name in left if name.startswith(("TrainingRun/", "ModelCandidate/"))]
     assert "Dataset/orders" in left
+    audited = json.loads(levada("audit", "-o", "json", cwd=pipeline.folder).out)
+    gone = {(entry["kind"], entry["name"]) for entry in audited if entry["action"] == "deleted"}
+    assert ("TrainingRun", "returns") in gone
+    assert {kind for kind, _ in gone} == {"TrainingRun", "ModelCandidate"}
+    assert not (pipeline.home / "unpublished").exists()
 
 
 @pytest.mark.parametrize("server", ["postgres", "nats", "objects"])

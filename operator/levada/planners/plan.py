@@ -98,6 +98,7 @@ class Action(StrEnum):
     VERSION_REJECTED = "version-rejected"
     APPROVAL_NEEDED = "approval-needed"
     STALLED = "stalled"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True)

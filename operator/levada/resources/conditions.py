@@ -31,6 +31,7 @@ class Reason(StrEnum):
     PROGRESSING = "Progressing"
     UP_TO_DATE = "UpToDate"
     SUSPENDED = "Suspended"
+    DELETED = "Deleted"
     # waiting
     WAITING_FOR_REFERENCE = "WaitingForReference"
     WAITING_FOR_INPUT = "WaitingForInput"

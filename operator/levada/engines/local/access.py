@@ -6,18 +6,25 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from levada import names
+from levada.engines.decisions import event_of
 from levada.engines.local.home import Home, Record
 from levada.engines.local.servers import LocalServers
+from levada.engines.local.stores import Stores
 from levada.errors import LevadaError
 from levada.names import Kind
 from levada.planners import references_of
+from levada.planners.plan import Action, Decision
 from levada.resources import Ref
+from levada.resources.conditions import Reason
 from levada.settings import Settings, from_environment
-from levada.stores.open import open_catalogue, open_objects, open_online
-from levada.stores.ports import Catalogue
+from levada.stores.open import open_catalogue, open_online
+from levada.stores.ports import Catalogue, Objects
+
+ACTOR = "levada delete"
 
 
 def open_servers(root: Path) -> LocalServers:
@@ -75,8 +82,8 @@ def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> Deleted:
         home = Home(root)
         records = {record.resource.ref: record for record in home.all()}
         wanted = _with_owned(set(refs), records, root)
-        if not keep_data:
-            _delete_data(home, sorted(wanted), from_environment(servers.start_all().environment()))
+        if (root / "servers" / "postgres").exists():  # else nothing has run yet, so there is no data
+            asyncio.run(_forget(home, servers, [records[ref] for ref in sorted(wanted)], keep_data))
         for ref in sorted(wanted):
             home.remove(ref)
     waiting = [
@@ -100,24 +107,40 @@ def _with_owned(refs: set[Ref], records: Mapping[Ref, Record], root: Path) -> se
     return wanted
 
 
-def _delete_data(home: Home, refs: Iterable[Ref], settings: Settings) -> None:
-    catalogue, objects, online = open_catalogue(settings), open_objects(settings), open_online(settings)
-
-    async def forget_online(feature_sets: list[Ref]) -> None:
-        try:
-            for ref in feature_sets:
-                await online.forget(ref.namespace, ref.name)
-        finally:
-            await online.close()
-
+async def _forget(home: Home, servers: LocalServers, records: list[Record], keep_data: bool) -> None:
+    """Record that resources are deleted, then delete the data that they made."""
+    stores = Stores(servers, home.root)
     try:
-        catalogue.migrate()
-        for ref in refs:
-            catalogue.forget(ref)
-            results = [names.step_prefix(ref.namespace, job.name) for job in home.jobs_of(ref)]
-            for prefix in (*names.resource_prefixes(ref.kind, ref.namespace, ref.name), *results):
-                objects.delete_prefix(prefix)
-        if feature_sets := [ref for ref in refs if ref.kind is Kind.FEATURE_SET]:
-            asyncio.run(forget_online(feature_sets))
+        catalogue, (objects, environment) = await stores.catalogue(), await stores.for_steps()
+        for record in records:
+            resource = record.resource
+            what = "the resource" if keep_data else "the resource and the data that it made"
+            asked = "" if record.owner is None else f", with {record.owner}, to which it belongs"
+            decision = Decision(
+                Action.DELETED, Reason.DELETED, f"{what} was deleted{asked}", "deleted", {"keepData": keep_data}
+            )
+            event = event_of(resource, decision, datetime.now(UTC))
+            catalogue.record_decision(
+                resource.ref, ACTOR, decision.action.value, decision.reason.value, decision.message, event
+            )
+        if not keep_data:
+            await _delete_data(home, [record.resource.ref for record in records], catalogue, objects, environment)
     finally:
-        catalogue.close()
+        await stores.close()
+
+
+async def _delete_data(
+    home: Home, refs: list[Ref], catalogue: Catalogue, objects: Objects, environment: Mapping[str, str]
+) -> None:
+    for ref in refs:
+        catalogue.forget(ref)
+        results = [names.step_prefix(ref.namespace, job.name) for job in home.jobs_of(ref)]
+        for prefix in (*names.resource_prefixes(ref.kind, ref.namespace, ref.name), *results):
+            objects.delete_prefix(prefix)
+    online = open_online(from_environment(environment))
+    try:
+        for ref in refs:
+            if ref.kind is Kind.FEATURE_SET:
+                await online.forget(ref.namespace, ref.name)
+    finally:
+        await online.close()

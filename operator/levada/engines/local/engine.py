@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from levada import names
+from levada.engines.decisions import event_of
 from levada.engines.local.embedded import SeaweedFS
 from levada.engines.local.fingerprint import source_fingerprint
 from levada.engines.local.home import Home, Record, with_status
@@ -22,7 +22,6 @@ from levada.engines.local.jobs import Jobs
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.stores import Stores
 from levada.errors import StoreUnavailable
-from levada.events import Event, EventType
 from levada.names import Kind
 from levada.planners import plan, references_of
 from levada.planners.plan import Decision, Observed, Plan
@@ -160,18 +159,9 @@ class LocalEngine:
     async def _record_decision(self, record: Record, decision: Decision) -> Record:
         resource = record.resource
         ref = resource.ref
-        event_id = names.event_id(resource.metadata.uid, decision.action.value, decision.key)
-        if event_id in record.recorded:
+        event = event_of(resource, decision, datetime.now(UTC))
+        if event.id in record.recorded:
             return record
-        event = Event(
-            id=event_id,
-            type=EventType(decision.action.value),
-            kind=ref.kind,
-            namespace=ref.namespace,
-            name=ref.name,
-            time=datetime.now(UTC),
-            data={**decision.data, "reason": decision.reason.value, "message": decision.message},
-        )
         catalogue = await self._stores.catalogue()
         await asyncio.to_thread(
             catalogue.record_decision,
@@ -182,7 +172,7 @@ class LocalEngine:
             decision.message,
             event,
         )
-        record = replace(record, recorded=record.recorded | {event_id})
+        record = replace(record, recorded=record.recorded | {event.id})
         self._home.save(record)
         self.records[ref] = record
         return record
