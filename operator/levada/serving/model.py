@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ class ServedModel:
             for find, buffers in self._lookup_buffers:
                 for buffer, found in zip(buffers, find(cells), strict=True):
                     buffer[0] = found
-            outputs = self._run(self._buffers)
+            outputs = self._guarded(self._run_one)
         return Scores(1, outputs if self._session.block == 1 else [output[:1] for output in outputs])
 
     def score(self, columns: Sequence[Values], rows: int) -> Scores:
@@ -86,7 +86,8 @@ class ServedModel:
             for name, found in zip(lookup.names, lookup.find_all(arrays), strict=True):
                 if name in feeds:
                     feeds[name][:rows, 0] = found
-        return Scores(rows, [output[:rows] for output in self._run(feeds)])
+        outputs = self._guarded(lambda: self._session.run_padded(feeds, self._output_names))
+        return Scores(rows, [output[:rows] for output in outputs])
 
     def values(self, scores: Scores) -> list[float | None]:
         """One number a row, as it is recorded: probability of the last class, prediction, or distance."""
@@ -122,9 +123,9 @@ class ServedModel:
             if any(one[0].tobytes() != row.tobytes() for row in many) and one.dtype != object:
                 raise ModelError(f"the output '{name}' differs between a row scored alone and the same row in a batch")
 
-    def _run(self, feeds: dict[str, Array]) -> list[Array]:
+    def _guarded(self, run: Callable[[], list[Array]]) -> list[Array]:
         try:
-            return self._session.run_padded(feeds, self._output_names)
+            return run()
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise RequestError(400, f"the model cannot score these values: {first_line(error)}") from error
 
@@ -141,13 +142,14 @@ class ServedModel:
     def _prepare_one_row(self) -> None:
         """Buffers that are written anew for every single row, and views of their first cells."""
         self._one_row = threading.Lock()
-        self._buffers = self._session.buffers(1)
+        buffers = self._session.buffers(1)
+        self._run_one = self._session.bound(buffers, self._output_names)
         index = self.signature.index
         self._direct = [(name, index[name]) for name in self._session.inputs if name in index]
-        self._direct_buffers = [(self._buffers[name].reshape(-1), i) for name, i in self._direct]
+        self._direct_buffers = [(buffers[name].reshape(-1), i) for name, i in self._direct]
         spare = np.empty(1, np.object_)  # for what is looked up and not needed by this graph
         self._lookup_buffers = [
-            (lookup.find, [self._buffers[n].reshape(-1) if n in self._buffers else spare for n in lookup.names])
+            (lookup.find, [buffers[n].reshape(-1) if n in buffers else spare for n in lookup.names])
             for lookup in self._lookups
         ]
 

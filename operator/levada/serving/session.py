@@ -8,7 +8,7 @@ such operators its runs are padded to a multiple of `BLOCK` rows: every row take
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,36 @@ class Session:
         # What InferenceSession.run calls after it has looked for missing inputs, which can take as long as the model.
         result: list[Array] = self._run(outputs or self.outputs, feeds, None)
         return result
+
+    def bound(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> Callable[[], list[Array]]:
+        """What runs the graph over these very arrays, of a length as `buffers` gives, whatever they hold by then.
+
+        Where no texts go in or out, inputs and outputs are bound once, which saves half of a run of few rows. Runs must
+        not overlap, nor must the arrays change meanwhile.
+        """
+
+        def run() -> list[Array]:
+            return self.run_padded(feeds, outputs)
+
+        if any(array.dtype == np.object_ for array in feeds.values()):
+            return run
+        try:
+            results = run()
+        except Exception:  # it does not score nulls, or not at all, which is for others to find
+            return run
+        if any(result.dtype == np.object_ for result in results):
+            return run
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, result in zip(outputs, results, strict=True):
+            binding.bind_output(name, "cpu", 0, result.dtype, result.shape, result.ctypes.data)
+
+        def run_bound(arrays: Mapping[str, Array] = feeds) -> list[Array]:  # keeps them from being freed
+            self._session.run_with_iobinding(binding)
+            return [result.copy() for result in results]
+
+        return run_bound
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """The outputs for arrays [N, 1] of any length N ≥ 1, which are copied if they have to be padded."""

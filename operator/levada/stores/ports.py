@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from levada.artifacts import (
     BatchManifest,
@@ -93,8 +93,7 @@ class Objects(Protocol):
         """Delete everything below a prefix; how many objects there were."""
 
 
-@dataclass(frozen=True)
-class ScoreRow:
+class ScoreRow(NamedTuple):  # a dataclass takes four times as long to make, and there is one for each score
     """An online score; its id is `<source>:<seq>`."""
 
     source: str  # id of the scorer's process

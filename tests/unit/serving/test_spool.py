@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +19,7 @@ ROW = ScoreRow(
     "a", 0, "late", "default", 1, "small", datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC), 0.1, "1", b"{}"
 )
 ROWS = [
-    replace(ROW, seq=seq, value=None if seq % 2 else 0.1 + seq, label=None if seq % 3 else "ü") for seq in range(10)
+    ROW._replace(seq=seq, value=None if seq % 2 else 0.1 + seq, label=None if seq % 3 else "ü") for seq in range(10)
 ]
 
 
@@ -67,8 +66,8 @@ def test_score2_what_an_ended_scorer_left_is_taken_over(tmp_path: Path) -> None:
     first.close()
     second = Spool(tmp_path, "b", LIMIT)
     assert second.rows == 10
-    second.append([replace(ROW, source="b")])
-    assert drained(second) == [*ROWS, replace(ROW, source="b")]
+    second.append([ROW._replace(source="b")])
+    assert drained(second) == [*ROWS, ROW._replace(source="b")]
     second.close()
     assert not list(tmp_path.iterdir())
 
