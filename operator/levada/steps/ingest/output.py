@@ -8,26 +8,20 @@ from 0) the rows are those of that file, at or after that line, until the next m
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from levada.artifacts import StoredFile
 from levada.methods.formats import BadRow
+from levada.steps.parquet import GROUP_ROWS, ParquetFile
 from levada.stores.ports import Objects
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    pass
 
 ORIGIN = "levada.origin"  # key of a typed file's metadata
-GROUP_ROWS = 131_072  # rows of a row group
-COMPRESSION = "zstd"
 MARK_ROWS = 65_536  # at most one mark of origin for so many rows of a file
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -38,7 +32,6 @@ QUARANTINE_SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
-_BUFFER = 1 << 20  # bytes that are handed to the store at once
 _BAD_ROWS, _BAD_BYTES = 16_384, 16 << 20  # set aside rows that are held in memory
 
 
@@ -51,82 +44,6 @@ def store_original(objects: Objects, prefix: str, key: str, chunks: Iterator[byt
             file.write(chunk)
             size += len(chunk)
     return StoredFile(key=key, bytes=size, digest=f"sha256:{sha.hexdigest()}")
-
-
-class _Digesting(io.RawIOBase):
-    """Passes on what is written, and knows its size and digest."""
-
-    def __init__(self, target: BinaryIO) -> None:
-        self._target = target
-        self._sha = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.size
-
-    def write(self, data: Buffer, /) -> int:
-        self._sha.update(data)
-        self._target.write(data)
-        size = memoryview(data).nbytes
-        self.size += size
-        return size
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._sha.hexdigest()}"
-
-
-class ParquetFile:
-    """A Parquet object, which appears when the block ends without an error, and only if something was written."""
-
-    def __init__(self, objects: Objects, prefix: str, key: str, schema: pa.Schema) -> None:
-        self._objects = objects
-        self._prefix = prefix
-        self._key = key
-        self._schema = schema
-        self._upload: AbstractContextManager[BinaryIO] | None = None
-        self._metadata: dict[str, str] = {}
-        self.rows = 0
-        self.stored: StoredFile | None = None
-
-    def write(self, table: pa.Table) -> None:
-        """Write rows as one row group (or several, if there are very many)."""
-        if self._upload is None:
-            self._upload = self._objects.writer(self._prefix + self._key)
-            self._sink = _Digesting(self._upload.__enter__())
-            self._buffer = io.BufferedWriter(self._sink, _BUFFER)
-            self._writer = pq.ParquetWriter(self._buffer, self._schema, compression=COMPRESSION)
-        self._writer.write_table(table, row_group_size=GROUP_ROWS)
-        self.rows += table.num_rows
-
-    def note(self, key: str, value: Any) -> None:
-        """Put something into the file's metadata."""
-        self._metadata[key] = json.dumps(value, ensure_ascii=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._upload is None:
-            return
-        if error is None:
-            try:
-                if self._metadata:
-                    self._writer.add_key_value_metadata(self._metadata)
-                self._writer.close()
-                self._buffer.flush()
-            except BaseException as failed:
-                self._upload.__exit__(type(failed), failed, failed.__traceback__)
-                raise
-        self._upload.__exit__(kind, error, trace)
-        if error is None:
-            size, digest = self._sink.size, self._sink.digest
-            self.stored = StoredFile(key=self._key, bytes=size, digest=digest, rows=self.rows)
 
 
 class TypedFile:

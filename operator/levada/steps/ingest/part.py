@@ -22,10 +22,11 @@ from levada.methods.quality import Demand, Tally, check_rows
 from levada.methods.quality.rows import without_nulls
 from levada.methods.sources import EntrySource
 from levada.steps.context import StepContext
-from levada.steps.ingest.output import QUARANTINE_SCHEMA, ParquetFile, Quarantine, TypedFile, store_original
-from levada.steps.ingest.pipeline import Aborted, Stage, prefetch
+from levada.steps.ingest.output import QUARANTINE_SCHEMA, Quarantine, TypedFile, store_original
 from levada.steps.ingest.profile import Profiler, Sketch
 from levada.steps.ingest.receipt import BatchSchema, FileReceipt, Receipt, Violations
+from levada.steps.parquet import ParquetFile
+from levada.steps.stages import Aborted, Stage, prefetch
 
 LINE = "__line"  # column of staged files: where a row stood in its file
 _AT_ONCE = 2  # files under way, so that the beginning of one overlaps with the end of another

@@ -25,10 +25,11 @@ from levada.methods.quality.whole import WholeChecks
 from levada.resources.dataset import Column
 from levada.steps.context import StepContext
 from levada.steps.ingest.commit import Draft
-from levada.steps.ingest.output import GROUP_ROWS, ORIGIN, QUARANTINE_SCHEMA, ParquetFile, Quarantine, TypedFile
+from levada.steps.ingest.output import ORIGIN, QUARANTINE_SCHEMA, Quarantine, TypedFile
 from levada.steps.ingest.part import LINE, must_stage
 from levada.steps.ingest.profile import Profiler
 from levada.steps.ingest.receipt import FileReceipt
+from levada.steps.parquet import GROUP_ROWS, ParquetFile
 
 _MEMORY = 1 << 30  # bytes that DuckDB may hold, unless the step has less
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from levada.artifacts import FeatureColumn, StoredFile
 from levada.errors import Stalled
@@ -21,8 +18,9 @@ from levada.features.model import OnnxModel
 from levada.features.tensors import ARROW_TYPES, from_tensor, to_tensor
 from levada.features.types import ColumnType
 from levada.resources.conditions import Reason
-from levada.steps.ingest.pipeline import Stage, prefetch
+from levada.steps.parquet import ParquetFile
 from levada.steps.prepare.engine import BATCH_ROWS
+from levada.steps.stages import Stage, prefetch
 from levada.stores.ports import Objects
 
 T = TypeVar("T")
@@ -62,13 +60,11 @@ class Derivation:
 class Parts:
     """Writes rows into so many files of equal size, one after the other, as they come.
 
-    `total` is how many rows will come; without it there is one file. A file is written to the scratch space, and put
-    into the object store when it is whole.
+    `total` is how many rows will come; without it there is one file.
     """
 
     objects: Objects
     prefix: str
-    scratch: Path
     schema: pa.Schema
     count: int
     total: int | None
@@ -80,29 +76,23 @@ class Parts:
         for end in self._ends():
             if rest is None or end == rows:
                 continue  # fewer rows than files
-            first, path = rows, self.scratch / "part.parquet"
-            with pq.ParquetWriter(path, self.schema, compression="zstd") as writer:
+            with ParquetFile(
+                self.objects, self.prefix, f"rows/part-{len(files):05}.parquet", self.schema, BATCH_ROWS
+            ) as file:
                 while rest is not None and (end is None or rows < end):
                     taken = rest if end is None else rest.slice(0, end - rows)
-                    writer.write_table(taken, row_group_size=BATCH_ROWS)
+                    file.write(taken)
                     rows += taken.num_rows
                     rest = rest.slice(taken.num_rows)
                     if rest.num_rows == 0:
                         rest = next(tables, None)
-            files.append(self._stored(path, f"rows/part-{len(files):05}.parquet", rows - first))
+            assert file.stored is not None, "a file has rows"
+            files.append(file.stored)
         return files
 
     def _ends(self) -> list[int | None]:
         """After how many rows each file ends; None: after all of them."""
         return [None] if self.total is None else [self.total * (i + 1) // self.count for i in range(self.count)]
-
-    def _stored(self, path: Path, key: str, rows: int) -> StoredFile:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.objects.put_file(self.prefix + key, path)
-        size = path.stat().st_size
-        path.unlink()
-        return StoredFile(key=key, bytes=size, digest=f"sha256:{digest}", rows=rows)
 
 
 @dataclass

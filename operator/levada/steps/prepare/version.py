@@ -124,7 +124,7 @@ def _write(
             first_rows.set()
             context.progress("write", rows, total)
 
-        parts = Parts(context.objects, prefix, context.scratch, derivation.schema, spec.partitions, total)
+        parts = Parts(context.objects, prefix, derivation.schema, spec.partitions, total)
         files = write_rows(parts, engine.stream(connection, sql), derivation, counts, cores(), progress)
     context.progress("write", counts.rows, counts.rows)
     return files, counts

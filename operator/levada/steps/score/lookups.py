@@ -18,10 +18,10 @@ from levada.names import MANIFEST
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
-from levada.steps.ingest.pipeline import prefetch
 from levada.steps.prepare import engine
 from levada.steps.prepare.inputs import LocalFile
 from levada.steps.score.source import Given
+from levada.steps.stages import prefetch
 from levada.stores.ports import ObjectNotFound
 
 NUMBER = "levada_number"  # column with the row's number while rows are out of order

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from levada import names
 from levada.artifacts import LookupSpec, ModelManifest, StoredFile
 from levada.errors import Stalled
-from levada.features.model import CHUNK_ROWS, OnnxModel
+from levada.features.model import CHUNK_ROWS, OnnxModel, Tensors
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
-from levada.steps.ingest.pipeline import Stage, prefetch
 from levada.steps.io import ScoreWork
+from levada.steps.parquet import GROUP_ROWS, ParquetFile
 from levada.steps.rows import tensors
 from levada.steps.score.output import OWN, PROBABILITIES, ROW, VALUE, Layout, plain
 from levada.steps.score.receipt import Receipt, draft
 from levada.steps.score.source import Given, open_given, part_of
+from levada.steps.stages import Stage, prefetch
 
 MODEL = "model.onnx"
 AHEAD = 4  # batches that wait between two stages
-ROW_GROUP_ROWS = 8 * CHUNK_ROWS
+Prepared = tuple[int, pa.RecordBatch, Tensors]  # number of the first row, rows of the input, and what the model takes
 Scored = tuple[pa.RecordBatch, pa.RecordBatch]  # rows of the input, and their scores
 
 
@@ -45,36 +44,35 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, pref
     start, stop = part_of(given.rows.count, context.index, context.input.completions)
     if start == stop:
         return Receipt(index=context.index, rows=0)
-    path, key = context.scratch / "scores.parquet", f"part-{context.index:05d}.parquet"
-    threads = cores()
+    key = f"part-{context.index:05d}.parquet"
 
-    def scored(batches: Iterator[pa.RecordBatch]) -> Iterator[Scored]:
-        def one(first: int, batch: pa.RecordBatch) -> Scored:
+    def prepared(batches: Iterator[pa.RecordBatch]) -> Iterator[Prepared]:
+        first = start
+        for batch in batches:
             _refuse_unseen(model, given, first, batch)
             try:
-                found = session.run(tensors(batch, model.inputs))
+                columns = tensors(batch, model.inputs)
             except ValueError as error:
                 raise Stalled(Reason.INVALID_DATA, f"{given.name}, rows from {first} on: {error}") from error
-            return batch, layout.rows(first, batch, found)
+            yield first, batch, columns
+            first += batch.num_rows
 
-        return _in_order(one, batches, start, threads)
+    def score(one: Prepared) -> Scored:
+        first, batch, columns = one
+        return batch, layout.rows(first, batch, session.run(columns))
 
     with ExitStack() as stack:
         batches = stack.enter_context(_batches(context, given, model, layout, lookups, start, stop))
-        file = stack.enter_context(Stage(partial(_write, path), AHEAD))
+        file = stack.enter_context(Stage(partial(_write, context, prefix, key), AHEAD))
         copy = stack.enter_context(_copied(context, work, model, layout, start))
         done = start
-        for rows in scored(prefetch(batches, AHEAD)):
+        for rows in _in_order(score, prefetch(prepared(batches), AHEAD), cores()):
             file.put(rows[1])
             if copy is not None:
                 copy.put(rows)
             done += rows[1].num_rows
             context.progress("score", done - start, stop - start)
-    with path.open("rb") as written:
-        digest = hashlib.file_digest(written, "sha256").hexdigest()
-    context.objects.put_file(prefix + key, path)
-    stored = StoredFile(key=key, bytes=path.stat().st_size, digest=f"sha256:{digest}", rows=stop - start)
-    return Receipt(index=context.index, rows=stop - start, file=stored)
+    return Receipt(index=context.index, rows=stop - start, file=file.result)
 
 
 def _load(context: StepContext, work: ScoreWork, model: ModelManifest) -> bytes:
@@ -149,42 +147,41 @@ def _batches(
         yield batches
 
 
-def _in_order(
-    one: Callable[[int, pa.RecordBatch], Scored], batches: Iterator[pa.RecordBatch], first: int, threads: int
-) -> Iterator[Scored]:
-    """Each batch scored, several at a time, handed on in their order; rows are numbered from `first` on."""
+def _in_order(score: Callable[[Prepared], Scored], batches: Iterator[Prepared], threads: int) -> Iterator[Scored]:
+    """Each batch scored, several at a time, handed on in their order."""
     waiting: deque[Future[Scored]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
-            waiting.append(pool.submit(one, first, batch))
-            first += batch.num_rows
+            waiting.append(pool.submit(score, batch))
             if len(waiting) > threads + 1:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _write(path: Path, items: Iterator[pa.RecordBatch]) -> None:
-    """Score rows as Parquet."""
-    writer: pq.ParquetWriter | None = None
-    pending: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in items:
-        pending.append(batch)
-        rows += batch.num_rows
-        if writer is None:
-            writer = pq.ParquetWriter(path, batch.schema, compression="zstd", use_dictionary=_repeated(batch.schema))
-        if rows >= ROW_GROUP_ROWS:
-            writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
-            pending, rows = [], 0
-    assert writer is not None, "a part without rows has no file"
-    if pending:
-        writer.write_table(pa.Table.from_batches(pending), row_group_size=rows)
-    writer.close()
+def _write(context: StepContext, prefix: str, key: str, items: Iterator[pa.RecordBatch]) -> StoredFile:
+    """Score rows as Parquet, uploaded while they come."""
+    first = next(items)
+    # Numbers of rows count up. To look for repetitions in them and in scores takes longer than all else.
+    options: dict[str, Any] = {
+        "use_dictionary": _repeated(first.schema),
+        "column_encoding": {ROW: "DELTA_BINARY_PACKED"},
+    }
+    with ParquetFile(context.objects, prefix, key, first.schema, **options) as file:
+        pending, rows = [first], first.num_rows
+        for batch in items:
+            if rows + batch.num_rows > GROUP_ROWS:
+                file.write(pa.Table.from_batches(pending))
+                pending, rows = [], 0
+            pending.append(batch)
+            rows += batch.num_rows
+        file.write(pa.Table.from_batches(pending))
+    assert file.stored is not None, "a part without rows has no file"
+    return file.stored
 
 
 def _repeated(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat. To look for repetitions in row numbers and scores takes longer than all else."""
+    """Columns whose values repeat."""
     return [field.name for field in schema if field.name not in (ROW, VALUE, PROBABILITIES)]
 
 

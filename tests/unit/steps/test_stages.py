@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from levada.steps.ingest.pipeline import Aborted, Stage, prefetch
+from levada.steps.stages import Aborted, Stage, prefetch
 
 
 def _numbers(until: int, fail: bool = False) -> Iterator[int]:

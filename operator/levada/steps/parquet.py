@@ -1,0 +1,103 @@
+"""Parquet files in the object store, uploaded while they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from levada.artifacts import StoredFile
+from levada.stores.ports import Objects
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+GROUP_ROWS = 131_072  # rows of a row group
+_BUFFER = 1 << 20  # bytes that are handed to the store at once
+
+
+class _Digesting(io.RawIOBase):
+    """Passes on what is written, and knows its size and digest."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+        self._sha = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Buffer, /) -> int:
+        self._sha.update(data)
+        self._target.write(data)
+        size = memoryview(data).nbytes
+        self.size += size
+        return size
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._sha.hexdigest()}"
+
+
+class ParquetFile:
+    """A Parquet object, which appears when the block ends without an error, and only if something was written."""
+
+    def __init__(
+        self, objects: Objects, prefix: str, key: str, schema: pa.Schema, group_rows: int = GROUP_ROWS, **options: Any
+    ) -> None:
+        """`group_rows`: most rows of a row group; `options`: more for ParquetWriter."""
+        self._objects = objects
+        self._prefix = prefix
+        self._key = key
+        self._schema = schema
+        self._group_rows = group_rows
+        self._options = options
+        self._upload: AbstractContextManager[BinaryIO] | None = None
+        self._metadata: dict[str, str] = {}
+        self.rows = 0
+        self.stored: StoredFile | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows as one row group (or several, if there are very many)."""
+        if self._upload is None:
+            self._upload = self._objects.writer(self._prefix + self._key)
+            self._sink = _Digesting(self._upload.__enter__())
+            self._buffer = io.BufferedWriter(self._sink, _BUFFER)
+            self._writer = pq.ParquetWriter(self._buffer, self._schema, compression="zstd", **self._options)
+        self._writer.write_table(table, row_group_size=self._group_rows)
+        self.rows += table.num_rows
+
+    def note(self, key: str, value: Any) -> None:
+        """Put something into the file's metadata."""
+        self._metadata[key] = json.dumps(value, ensure_ascii=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._upload is None:
+            return
+        if error is None:
+            try:
+                if self._metadata:
+                    self._writer.add_key_value_metadata(self._metadata)
+                self._writer.close()
+                self._buffer.flush()
+            except BaseException as failed:
+                self._upload.__exit__(type(failed), failed, failed.__traceback__)
+                raise
+        self._upload.__exit__(kind, error, trace)
+        if error is None:
+            size, digest = self._sink.size, self._sink.digest
+            self.stored = StoredFile(key=self._key, bytes=size, digest=digest, rows=self.rows)
