@@ -37,7 +37,7 @@ verify: generate ## Generate anew, and fail if that leaves the tree dirty
 		echo "verify: these generated files differ from what is committed: commit what 'make generate' writes"; exit 1; }
 
 bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/results.md
-	@$(BIN)/python -m benchmarks
+	@$(memory); $(BIN)/python -m benchmarks
 
 tools: .venv/.dev ## Build the Go programs of the tests and of the cluster into the cache (once)
 	@$(BIN)/python tools/build.py

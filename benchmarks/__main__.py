@@ -10,8 +10,11 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 from benchmarks.report import Report
 
@@ -34,6 +37,13 @@ def machine() -> str:
     )
 
 
+def file_system() -> str:
+    """On what homes and scratch files lay."""
+    folder = os.path.realpath(tempfile.gettempdir())
+    holding = [part for part in psutil.disk_partitions(all=True) if Path(folder).is_relative_to(part.mountpoint)]
+    return max(holding, key=lambda part: len(part.mountpoint)).fstype if holding else "an unknown file system"
+
+
 def commit() -> str:
     """The commit that was measured."""
     done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
@@ -49,6 +59,7 @@ def main(names: list[str]) -> None:
         reports.append(report)
     if not names:
         head = f"# Results\n\nCommit {commit()}, {datetime.now(UTC):%Y-%m-%d}, on {machine()}.\n"
+        head += f"Homes and scratch files lay on {file_system()}. "
         head += "Figures are min / median / max over the rounds; subject and twin take turns in the same run.\n"
         path = Path(__file__).parent / "results.md"
         path.write_text("\n".join([head, *(report.markdown() for report in reports)]))

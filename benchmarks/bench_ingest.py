@@ -36,8 +36,8 @@ from levada.resources.dataset import DatasetSpec
 from levada.settings import Settings
 from levada.steps.context import StepContext
 from levada.steps.ingest import run as ingest
-from levada.steps.ingest.output import COMPRESSION, GROUP_ROWS
 from levada.steps.io import IngestWork, Owner, StepInput
+from levada.steps.parquet import GROUP_ROWS
 from levada.stores.open import open_catalogue, open_objects
 from levada.stores.ports import Catalogue, Objects
 
@@ -85,7 +85,7 @@ def by_hand(objects: Objects, kind: str, target: str) -> int:
         at = table.schema.get_field_index("time_hour")
         table = table.set_column(at, "time_hour", table["time_hour"].cast(pa.timestamp("us")))
         out = io.BytesIO()
-        pq.write_table(table, out, compression=COMPRESSION, row_group_size=GROUP_ROWS)
+        pq.write_table(table, out, compression="zstd", row_group_size=GROUP_ROWS)
         objects.put(f"{target}typed/{name}.parquet", out.getvalue())
         rows += table.num_rows
     return rows

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def _one_row(report: Report, servers: Servers, name: str, model: BuiltModel, rou
     folder = servers.folder
     files = (folder / f"{name}.onnx", folder / f"{name}.npz")
     files[0].write_bytes(model.onnx)
-    np.savez(files[1], **feeds(model.rows[:1], model.tables))
+    _save(files[1], feeds(model.rows[:1], model.tables))
     infer, predict = "/v2/models/{}/infer", "/v1/models/{}:predict"
     rows = model.rows[:SINGLE]
     ours = _bodies(folder / f"{name}-ours", [_v2(model, [row]) for row in rows])
@@ -208,7 +209,7 @@ def _many(
     bodies.mkdir()
     (bodies / "0").write_bytes(body)
     header = f'wrk.headers["Inference-Header-Content-Length"] = "{length}"'
-    np.savez(folder / f"{name}-many.npz", **feeds(rows, model.tables))
+    _save(folder / f"{name}-many.npz", feeds(rows, model.tables))
     (folder / f"{name}.onnx").write_bytes(model.onnx)
     command = ["taskset", "-c", SERVER_CORE, sys.executable, TWINS / "inprocess.py"]
     command += [folder / f"{name}.onnx", folder / f"{name}-many.npz", str(seconds)]
@@ -249,6 +250,10 @@ def _binary(model: BuiltModel, rows: list[dict[str, Any]]) -> tuple[bytes, int]:
         parts.append(raw)
     head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
     return head + b"".join(parts), len(head)
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(path, **arrays)
 
 
 def _bodies(folder: Path, documents: list[dict[str, Any]]) -> Path:

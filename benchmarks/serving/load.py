@@ -109,7 +109,7 @@ class ServerUnderTest:
 
     def memory(self) -> float:
         """Resident MiB of the process and its children."""
-        return sum(member.memory_info().rss for member in self._family()) / 2**20
+        return float(sum(member.memory_info().rss for member in self._family())) / 2**20
 
     def _cpu(self) -> float:
         return sum(sum(member.cpu_times()[:2]) for member in self._family())
