@@ -1,4 +1,4 @@
-"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`."""
+"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`, and `operator` for clusters."""
 
 from __future__ import annotations
 
@@ -254,6 +254,21 @@ def delete(
         _print_data([_named(ref) for ref in deleted.refs], output)
     for ref, other in deleted.waiting:
         err.print(f"{ref} refers to {other}, which is gone now", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def operator() -> None:
+    """Carry out the resources of a Kubernetes cluster, as the environment says (LEVADA_…), until told to end."""
+    from levada.engines.kubernetes.jobs import StepPods
+    from levada.engines.kubernetes.operator import run as operate
+    from levada.settings import Settings
+
+    settings = Settings()
+    if not settings.steps_image:
+        raise _fail("LEVADA_STEPS_IMAGE is not set: name the image of the steps")
+    pods = StepPods(settings.steps_image, settings.steps_service_account, settings.stores_secret)
+    namespaces = tuple(filter(None, (name.strip() for name in settings.namespaces.split(","))))
+    operate(settings, pods, namespaces, settings.liveness)
 
 
 @app.callback(invoke_without_command=True)

@@ -42,6 +42,14 @@ class Settings(BaseSettings):
         default=Path("/dev/termination-log"),
         description="Where a step leaves its Termination.",
     )
+    steps_image: str = Field(default="", description="Operator: image of the steps.")
+    steps_service_account: str = Field(default="levada-steps", description="Operator: whose rights steps have.")
+    stores_secret: str = Field(
+        default="levada-stores",
+        description="Operator: Secret of each namespace that holds the stores' settings for steps (LEVADA_…).",
+    )
+    namespaces: str = Field(default="", description="Operator: namespaces with commas between them; empty: all.")
+    liveness: str | None = Field(default=None, description="Operator: where it says that it lives (http://…).")
     log_level: str = Field(default="info", description="debug, info, warning, error.")
 
 

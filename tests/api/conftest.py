@@ -5,15 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes import client, config
 
+from levada.names import Kind
 from tests.support.apiserver import ApiServer, RunningApiServer
+from tests.support.waiting import until
+
+Kubectl = Callable[..., str]
 
 HERE = Path(__file__).parent
-BUILD = HERE.parents[1] / "tools" / "build.py"
+ROOT = HERE.parents[1]
+BUILD = ROOT / "tools" / "build.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,3 +44,33 @@ def api_server() -> Iterator[ApiServer]:
         RunningApiServer(Path(folder), etcd, kube_apiserver) as running,
     ):
         yield running
+
+
+@pytest.fixture(scope="session")
+def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Runs kubectl as a cluster admin; what it printed."""
+    built = subprocess.run([sys.executable, BUILD, "kubectl"], stdout=subprocess.PIPE, text=True)
+    program = built.stdout.strip()
+    if built.returncode != 0:
+        pytest.skip("kubectl cannot be built here: run 'make tools' to see why")
+
+    def run(*arguments: str, fails: bool = False) -> str:
+        # A cache of its own for each call: an older one may know nothing of the definitions yet.
+        cache = tmp_path_factory.mktemp("kubectl")
+        command = [program, f"--kubeconfig={api_server.kubeconfig}", f"--cache-dir={cache}", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert (done.returncode != 0) == fails, done.stdout
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def connection(api_server: ApiServer, kubectl: Kubectl) -> Iterator[client.ApiClient]:
+    """A client of an API server that knows the committed definitions."""
+    kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    kinds = len(Kind)  # discovery follows a moment after the definitions
+    until(lambda: len(kubectl("api-resources", "--categories=levada", "-o", "name").split()) == kinds)
+    with config.new_client_from_config(str(api_server.kubeconfig)) as connection:
+        yield connection

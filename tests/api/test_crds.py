@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from levada import names
@@ -20,35 +18,14 @@ from levada.names import Kind
 from levada.resources import RESOURCES, AnyResource
 from levada.resources.conditions import Reason
 from levada.resources.manifests import load
+from tests.api.conftest import Kubectl
 from tests.support.apiserver import ApiServer
 from tests.support.manifests import BAD, GOOD, Bad, manifest
-from tests.support.waiting import until
 from tests.unit.planners.test_pipeline import pipeline
 from tests.unit.planners.worlds import World, ref
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))
-
-Kubectl = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """Runs kubectl as a cluster admin; what it printed."""
-    built = subprocess.run([sys.executable, ROOT / "tools/build.py", "kubectl"], stdout=subprocess.PIPE, text=True)
-    program = built.stdout.strip()
-    if built.returncode != 0:
-        pytest.skip("kubectl cannot be built here: run 'make tools' to see why")
-
-    def run(*arguments: str, fails: bool = False) -> str:
-        # A cache of its own for each call: an older one may know nothing of the definitions yet.
-        cache = tmp_path_factory.mktemp("kubectl")
-        command = [program, f"--kubeconfig={api_server.kubeconfig}", f"--cache-dir={cache}", *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert (done.returncode != 0) == fails, done.stdout
-        return done.stdout
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -83,14 +60,9 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def api(api_server: ApiServer, kubectl: Kubectl) -> Iterator[Api]:
+def api(connection: client.ApiClient) -> Api:
     """The API with the committed definitions."""
-    kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-    kinds = len(Kind)  # discovery follows a moment after the definitions
-    until(lambda: len(kubectl("api-resources", "--categories=levada", "-o", "name").split()) == kinds)
-    with config.new_client_from_config(str(api_server.kubeconfig)) as connection:
-        yield Api(client.CustomObjectsApi(connection))
+    return Api(client.CustomObjectsApi(connection))
 
 
 def test_k8s1_the_definitions_are_structural_and_their_rules_affordable(api: Api, kubectl: Kubectl) -> None:

@@ -200,6 +200,8 @@ def _work(run: Execution, course: Course, job: JobState | None, outcome: Outcome
     if job is not None and job.retries:
         again = f"{course.step} failed {job.retries} time{'s' if job.retries > 1 else ''} and is tried again"
         return Reason.RETRYING, f"{again}: {job.last_failure}" if job.last_failure else again
+    if job is not None and job.last_failure:
+        return Reason.RETRYING, f"{course.step} {run.id} is held up: {job.last_failure}"
     return Reason.PROGRESSING, f"{course.step} {run.id} is running"
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
+import structlog
+
+from levada.errors import StoreUnavailable
 from levada.stores.ports import Bus, Catalogue
 
+log = structlog.get_logger()
+
+RELAY_EVERY = 0.2  # seconds
 _BATCH = 1000
 
 
@@ -23,3 +31,29 @@ async def relay(catalogue: Catalogue, bus: Bus) -> int:
         if len(events) < _BATCH:
             break
     return count
+
+
+async def relay_until(ending: asyncio.Event, catalogue: Catalogue, open_bus: Callable[[], Bus]) -> bool:
+    """Publish what comes into the outbox until it is told to end; whether nothing is left in it then."""
+    bus = open_bus()
+    empty = True
+    try:
+        while True:
+            last = ending.is_set()  # looked at before the last pass, not after it
+            try:
+                await relay(catalogue, bus)
+                empty = True
+            except (StoreUnavailable, OSError) as error:  # OSError: the bus while it connects
+                if empty:  # said once until it goes on
+                    log.warning("events wait in the outbox", error=str(error))
+                empty = False
+            except Exception:
+                log.exception("events are not published any more")
+                raise
+            if last:
+                return empty
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), RELAY_EVERY)
+    finally:
+        with contextlib.suppress(StoreUnavailable, OSError):
+            await bus.close()

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
-import structlog
-
 from levada.engines.local.servers import LocalServers
-from levada.errors import StoreUnavailable
-from levada.settings import Settings, from_environment
+from levada.settings import from_environment
 from levada.stores.open import open_bus, open_catalogue, open_objects
-from levada.stores.outbox import relay
+from levada.stores.outbox import relay_until
 from levada.stores.ports import Catalogue, Objects
-
-log = structlog.get_logger()
-
-RELAY_EVERY = 0.2  # seconds
 
 
 class Stores:
@@ -73,30 +65,4 @@ class Stores:
             self._objects = open_objects(settings)
             self._catalogue = open_catalogue(settings)
             await asyncio.to_thread(self._catalogue.migrate)
-            self._relay = asyncio.create_task(self._relay_until_closed(settings))
-
-    async def _relay_until_closed(self, settings: Settings) -> bool:
-        """Publish what comes into the outbox; whether nothing is left in it at the end."""
-        assert self._catalogue is not None
-        bus = open_bus(settings)
-        empty = True
-        try:
-            while True:
-                ending = self._ending.is_set()  # looked at before the last pass, not after it
-                try:
-                    await relay(self._catalogue, bus)
-                    empty = True
-                except (StoreUnavailable, OSError) as error:  # OSError: the bus while it connects
-                    if empty:  # said once until it goes on
-                        log.warning("events wait in the outbox", error=str(error))
-                    empty = False
-                except Exception:
-                    log.exception("events are not published any more")
-                    raise
-                if ending:
-                    return empty
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._ending.wait(), RELAY_EVERY)
-        finally:
-            with contextlib.suppress(StoreUnavailable, OSError):
-                await bus.close()
+            self._relay = asyncio.create_task(relay_until(self._ending, self._catalogue, lambda: open_bus(settings)))

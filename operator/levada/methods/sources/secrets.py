@@ -7,6 +7,9 @@ import os
 from levada.errors import Stalled
 from levada.resources.conditions import Reason
 
+KEYS = ("accessKey", "secretKey", "username", "password", "token")
+"""What a source may ask of a Secret."""
+
 
 def variable(secret: str, key: str) -> str:
     """The environment variable of a Secret's key: `landing`, `accessKey` → `LEVADA_SECRET_LANDING_ACCESSKEY`."""

@@ -1,0 +1,396 @@
+"""The engine for clusters: level-triggered like its local twin, with Jobs instead of subprocesses.
+
+Watches put what they see into a picture of the cluster and mark the resources that look at it; behind the marks stands
+a queue with one worker at a time for a resource. A worker plans from the picture, carries the plan out, and writes the
+status over the version that it planned for, so that whoever plans from an old picture writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from levada import names
+from levada.engines.decisions import event_of
+from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
+from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
+from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
+from levada.errors import StoreUnavailable
+from levada.names import Kind
+from levada.planners import plan, references_of
+from levada.planners.plan import JobState, Observed, Plan, ServingState
+from levada.resources import RESOURCES, AnyResource, Ref
+from levada.resources.conditions import Reason
+from levada.steps.io import Owner, StepResult
+from levada.stores.ports import Catalogue, ObjectNotFound, Objects
+
+log = structlog.get_logger()
+
+ACTOR = "operator"
+WORKERS = 8  # resources that are worked on at the same time
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
+LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
+_NOT_SERVED = "serving with KServe is not carried out on Kubernetes yet: run it with `levada run --serve`"
+
+
+@dataclass
+class _Seen:
+    """A resource as the API server has it."""
+
+    resource: AnyResource
+    version: str  # resourceVersion
+    owner: Ref | None = None
+
+
+@dataclass
+class _JobSeen:
+    owner: Ref
+    document: Document
+    pods: dict[str, Document] = field(default_factory=dict)
+    results: dict[int, StepResult] = field(default_factory=dict)
+
+
+class KubernetesEngine:
+    """Carries out what the resources of a cluster want. The `…_changed` methods belong to its event loop."""
+
+    def __init__(self, cluster: Cluster, catalogue: Catalogue, objects: Objects, pods: StepPods, bucket: str) -> None:
+        self._cluster = cluster
+        self._catalogue = catalogue
+        self._objects = objects
+        self._pods = pods
+        self._bucket = bucket
+        self._seen: dict[Ref, _Seen] = {}
+        self._unreadable: dict[Ref, tuple[Document, str]] = {}
+        self._jobs: dict[tuple[str, str], _JobSeen] = {}  # by namespace and name
+        self._recorded: set[str] = set()  # decisions that are known to be in the catalogue
+        self._dirty: dict[Ref, None] = {}  # an ordered set
+        self._working: dict[Ref, asyncio.Task[None]] = {}
+        self._failures: dict[Ref, int] = {}
+        self._timers: dict[Ref, asyncio.TimerHandle] = {}
+        self._woken = asyncio.Event()
+
+    # --- the picture -----------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """See everything, so that nothing is planned from half a picture, and what a watch missed is seen after all.
+
+        Raises Unavailable.
+        """
+        for kind in Kind:
+            before = [ref for ref in self._seen | self._unreadable if ref.kind is kind]
+            found = {_ref(kind, document): document for document in await _listed(self._cluster.resources, kind)}
+            for document in found.values():
+                self.resource_changed(kind, document)
+            for ref in before:
+                if ref not in found:
+                    self._gone(ref)
+        known = set(self._jobs)
+        jobs = {_key(document): document for document in await _listed(self._cluster.jobs)}
+        for document in jobs.values():
+            self.job_changed(document)
+        for key in known - jobs.keys():
+            self._mark(self._jobs.pop(key).owner)
+        for document in await _listed(self._cluster.pods):
+            self.pod_changed(document)
+
+    def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
+        """Take note of a resource."""
+        metadata, ref = document["metadata"], _ref(kind, document)
+        before = self._seen.get(ref)
+        if gone:
+            self._gone(ref)
+            return
+        if before is not None and _is_older(document, before.version):
+            return
+        try:
+            resource = RESOURCES[kind].model_validate(_readable(document))
+        except ValidationError as error:
+            self._unreadable[ref] = (document, _first(error))
+            self._seen.pop(ref, None)
+            self._mark_with_others(ref, None)
+            return
+        self._unreadable.pop(ref, None)
+        self._seen[ref] = _Seen(resource, metadata["resourceVersion"], _owner_of(metadata))
+        if before is None or before.resource != resource:
+            self._mark_with_others(ref, _owner_of(metadata))
+
+    def _gone(self, ref: Ref) -> None:
+        seen = self._seen.pop(ref, None)
+        self._unreadable.pop(ref, None)
+        self._failures.pop(ref, None)
+        if (timer := self._timers.pop(ref, None)) is not None:
+            timer.cancel()
+        self._mark_with_others(ref, seen.owner if seen is not None else None)
+
+    def _mark_with_others(self, ref: Ref, owner: Ref | None) -> None:
+        """Mark a resource and everything that looks at it."""
+        self._mark(ref)
+        if owner is not None:
+            self._mark(owner)
+        for other in self._seen.values():
+            if ref in references_of(other.resource):
+                self._mark(other.resource.ref)
+
+    def job_changed(self, document: Document, *, gone: bool = False) -> None:
+        """Take note of a Job of Levada's."""
+        metadata = document["metadata"]
+        key, owner = _key(document), _labelled(metadata)
+        if owner is None:
+            return
+        if gone:
+            self._jobs.pop(key, None)
+        else:
+            known = self._jobs.get(key)
+            same = known is not None and known.document["metadata"]["uid"] == metadata["uid"]
+            if known is not None and same:
+                known.document = document
+            else:
+                self._jobs[key] = _JobSeen(owner, document)
+        self._mark(owner)
+
+    def pod_changed(self, document: Document, *, gone: bool = False) -> None:
+        """Take note of a pod of a Job of Levada's."""
+        metadata = document["metadata"]
+        name = metadata.get("labels", {}).get("batch.kubernetes.io/job-name", "")
+        job = self._jobs.get((metadata["namespace"], name))
+        if job is None:
+            return
+        if gone:
+            job.pods.pop(metadata["name"], None)
+        else:
+            job.pods[metadata["name"]] = document
+        self._mark(job.owner)
+
+    # --- the queue -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        try:
+            while True:
+                free = [ref for ref in self._dirty if ref not in self._working][: WORKERS - len(self._working)]
+                for ref in free:
+                    del self._dirty[ref]
+                    task = self._working[ref] = asyncio.create_task(self._work(ref), name=str(ref))
+                    task.add_done_callback(partial(self._worked, ref))
+                await self._woken.wait()
+                self._woken.clear()
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            tasks = list(self._working.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _mark(self, ref: Ref) -> None:
+        self._dirty[ref] = None
+        self._woken.set()
+
+    def _worked(self, ref: Ref, _: asyncio.Task[None]) -> None:
+        del self._working[ref]
+        self._woken.set()
+
+    def _later(self, ref: Ref, after: timedelta) -> None:
+        if (timer := self._timers.pop(ref, None)) is not None:
+            timer.cancel()
+        seconds = min(after, LOOK_AGAIN).total_seconds()
+        self._timers[ref] = asyncio.get_running_loop().call_later(seconds, self._mark, ref)
+
+    async def _work(self, ref: Ref) -> None:
+        try:
+            requeue = await self._reconcile(ref)
+        except Conflict:
+            requeue = timedelta(seconds=FIRST_BACKOFF)  # what changed meanwhile is on its way here
+        except (Unavailable, StoreUnavailable) as error:
+            requeue = self._back_off(ref)
+            log.warning("trying again", resource=str(ref), after=requeue.total_seconds(), error=str(error))
+        except Refused as error:
+            requeue = self._back_off(ref)
+            log.error("the API server refuses", resource=str(ref), error=str(error))
+        except Exception:
+            requeue = self._back_off(ref)
+            log.exception("a reconciliation failed", resource=str(ref))
+        else:
+            self._failures.pop(ref, None)
+        if requeue is not None:
+            self._later(ref, requeue)
+
+    def _back_off(self, ref: Ref) -> timedelta:
+        failures = self._failures[ref] = self._failures.get(ref, 0) + 1
+        return timedelta(seconds=min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures - 1, 16)))
+
+    # --- one resource ----------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, ref: Ref) -> timedelta | None:
+        if ref in self._unreadable:
+            await self._refuse(ref, *self._unreadable[ref])
+            return None
+        seen = self._seen.get(ref)
+        if seen is None:
+            return None
+        resource = seen.resource
+        observed = Observed(
+            resources={other: known.resource for other, known in self._seen.items()},
+            jobs=await self._states(ref),
+            serving=ServingState(message=_NOT_SERVED) if ref.kind is Kind.DEPLOYMENT else None,
+            bucket=self._bucket,
+        )
+        planned = plan(resource, observed, datetime.now(UTC))
+        await self._carry_out(seen, planned)
+        return planned.requeue_after
+
+    async def _states(self, owner: Ref) -> dict[str, JobState]:
+        found = {}
+        for (_, name), job in list(self._jobs.items()):
+            if job.owner == owner:
+                for index in completed_indexes(job.document):
+                    if index not in job.results:
+                        job.results[index] = await asyncio.to_thread(self._result, owner.namespace, name, index)
+                found[name] = job_state(job.document, list(job.pods.values()), job.results.values())
+        return found
+
+    def _result(self, namespace: str, job: str, index: int) -> StepResult:
+        key = f"{names.step_prefix(namespace, job)}{index}.json"
+        try:
+            return StepResult.from_bytes(self._objects.get(key))
+        except ObjectNotFound as error:
+            raise StoreUnavailable(f"the result of index {index} of {job} is not there: {error}") from error
+
+    async def _carry_out(self, seen: _Seen, planned: Plan) -> None:
+        """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
+        resource = seen.resource
+        ref, owner = resource.ref, _as_owner(resource)
+        for decision in planned.decisions:
+            event = event_of(resource, decision, datetime.now(UTC))
+            if event.id not in self._recorded:
+                what = (decision.action.value, decision.reason.value, decision.message, event)
+                await asyncio.to_thread(self._catalogue.record_decision, ref, ACTOR, *what)
+                self._recorded.add(event.id)
+        for child in planned.children:
+            if self._differs(child):
+                await asyncio.to_thread(self._cluster.apply, _owned(child, owner))
+        for obsolete in list(self._obsolete(ref, {job.name for job in planned.jobs} | set(planned.keep))):
+            await asyncio.to_thread(self._cluster.delete_job, obsolete)
+        for job in planned.jobs:
+            if (ref.namespace, job.name) not in self._jobs:
+                made = documents(job, owner, resource.metadata.labels, self._pods)
+                await asyncio.to_thread(self._cluster.make_job, *made)
+        for gone in planned.deletions:
+            if (known := self._seen.get(gone)) is not None:
+                await asyncio.to_thread(self._cluster.delete, gone, known.resource.metadata.uid)
+        if planned.status != resource.status:
+            await self._write_status(ref, seen.version, planned.status.document())
+
+    def _obsolete(self, owner: Ref, wanted: set[str]) -> Iterator[Document]:
+        for (_, name), job in self._jobs.items():
+            if job.owner == owner and name not in wanted and phase_of(job.document) == "active":
+                yield job.document
+
+    def _differs(self, child: AnyResource) -> bool:
+        known = self._seen.get(child.ref)
+        return known is None or known.resource.spec != child.spec
+
+    async def _write_status(self, ref: Ref, version: str, status: Document) -> None:
+        written = await asyncio.to_thread(self._cluster.write_status, ref, version, status)
+        self.resource_changed(ref.kind, written)
+
+    async def _refuse(self, ref: Ref, document: Document, problem: str) -> None:
+        """Say in the status that a resource cannot be read."""
+        generation, now = document["metadata"]["generation"], datetime.now(UTC).isoformat()
+        common = {
+            "reason": Reason.INVALID_SPEC.value,
+            "message": problem[:1024],
+            "observedGeneration": generation,
+            "lastTransitionTime": now,
+        }
+        stalled, ready = ({"type": "Stalled", "status": "True"}, {"type": "Ready", "status": "False"})
+        status = document.get("status") or {}
+        said = [c for c in status.get("conditions", ()) if c["type"] == "Stalled" and c["message"] == common["message"]]
+        if said and status.get("observedGeneration") == generation:
+            return
+        conditions = [{**ready, **common}, {**stalled, **common}]
+        with suppress(Conflict):
+            await self._write_status(
+                ref,
+                document["metadata"]["resourceVersion"],
+                {**status, "observedGeneration": generation, "conditions": conditions},
+            )
+
+
+def _as_owner(resource: AnyResource) -> Owner:
+    ref, metadata = resource.ref, resource.metadata
+    return Owner(
+        kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=metadata.uid, generation=metadata.generation
+    )
+
+
+def _owned(child: AnyResource, owner: Owner) -> Document:
+    """A child as it is applied: its spec, and whose it is."""
+    ref = child.ref
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": ref.kind.value,
+        "metadata": {
+            "name": ref.name,
+            "namespace": ref.namespace,
+            "labels": {names.LABEL_KIND: owner.kind.value, names.LABEL_NAME: owner.name},
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": child.spec.document(),
+    }
+
+
+def _owner_of(metadata: Document) -> Ref | None:
+    """The resource of Levada's to which another belongs."""
+    for reference in metadata.get("ownerReferences", ()):
+        if reference.get("controller") and str(reference["apiVersion"]).startswith(f"{names.GROUP}/"):
+            return Ref(Kind(reference["kind"]), metadata["namespace"], reference["name"])
+    return None
+
+
+def _labelled(metadata: Document) -> Ref | None:
+    labels = metadata.get("labels", {})
+    with suppress(KeyError, ValueError):
+        return Ref(Kind(labels[names.LABEL_KIND]), metadata["namespace"], labels[names.LABEL_NAME])
+    return None
+
+
+def _is_older(document: Document, version: str) -> bool:
+    """Whether a document is older than what is known. (The API promises that versions can be compared since 1.34.)"""
+    try:
+        return int(document["metadata"]["resourceVersion"]) < int(version)
+    except ValueError:
+        return False
+
+
+def _ref(kind: Kind, document: Document) -> Ref:
+    return Ref(kind, document["metadata"]["namespace"], document["metadata"]["name"])
+
+
+def _key(job: Document) -> tuple[str, str]:
+    return job["metadata"]["namespace"], job["metadata"]["name"]
+
+
+async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
+    return await asyncio.to_thread(lambda: list(ask(*arguments)))
+
+
+def _readable(document: Document) -> Document:
+    """The document without the metadata that is no business of Levada's."""
+    kept = ("name", "namespace", "uid", "generation", "labels", "annotations")
+    return {**document, "metadata": {key: document["metadata"][key] for key in kept if key in document["metadata"]}}
+
+
+def _first(error: ValidationError) -> str:
+    problem: Any = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

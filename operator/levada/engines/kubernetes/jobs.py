@@ -1,0 +1,202 @@
+"""Jobs as Kubernetes has them: a step becomes an Indexed Job and a ConfigMap with its input. Pure: builds documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from levada import names
+from levada.methods.sources.secrets import KEYS, variable
+from levada.planners.plan import Job
+from levada.resources.base import SecretRef
+from levada.steps.io import EXIT_USER_ERROR, Owner
+
+Document = dict[str, Any]
+
+STEP = "step"  # name of the container
+INPUT_FOLDER, INPUT_FILE = "/etc/levada", "input.json"
+SCRATCH = "/scratch"
+KEPT_SECONDS = 24 * 3600  # how long a Job that has ended can be looked at
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # passed on, so that Kueue admits the Job
+_NOBODY = 65532
+
+
+@dataclass(frozen=True)
+class StepPods:
+    """What the pods of all steps have: the operator's own settings."""
+
+    image: str
+    service_account: str = "levada-steps"
+    stores_secret: str = "levada-stores"  # its keys become the environment: LEVADA_OBJECTS_ENDPOINT, …
+
+
+def documents(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPods) -> tuple[Document, Document]:
+    """The ConfigMap and the Job of a step, in the order in which they are made."""
+    metadata = {
+        "name": job.name,
+        "namespace": job.owner.namespace,
+        "labels": labels(job) | {key: value for key, value in owner_labels.items() if key == QUEUE_LABEL},
+        "ownerReferences": [owner_reference(owner)],
+    }
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "immutable": True,
+        "data": {INPUT_FILE: job.input.to_bytes().decode()},
+    }
+    spec: Document = {
+        "completionMode": "Indexed",
+        "completions": job.completions,
+        "parallelism": job.parallelism,
+        "backoffLimitPerIndex": job.backoff_limit,
+        "maxFailedIndexes": 0,  # one that gives up ends the others
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "podReplacementPolicy": "Failed",
+        "ttlSecondsAfterFinished": KEPT_SECONDS,
+        "template": _template(job, pods),
+    }
+    if job.deadline is not None:
+        spec["activeDeadlineSeconds"] = max(1, int(job.deadline.total_seconds()))
+    return config, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def labels(job: Job) -> dict[str, str]:
+    """By which a Job and its pods are found again."""
+    return {
+        names.LABEL_KIND: job.owner.kind.value,
+        names.LABEL_NAME: job.owner.name,
+        names.LABEL_EXECUTION: job.input.execution,
+        "app.kubernetes.io/part-of": "levada",
+    }
+
+
+def owner_reference(owner: Owner) -> Document:
+    """A child of this owner goes when it goes; the owner never waits for it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": owner.kind.value,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _failure_rules() -> list[Document]:
+    return [
+        # Evicted, preempted, drained: not the step's fault, so it does not count.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        # A person must act: trying again cannot help.
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": STEP, "operator": "In", "values": [EXIT_USER_ERROR]},
+        },
+    ]
+
+
+def _template(job: Job, pods: StepPods) -> Document:
+    container: Document = {
+        "name": STEP,
+        "image": pods.image,
+        "command": ["python", "-m", "levada.steps", f"{INPUT_FOLDER}/{INPUT_FILE}"],
+        "env": [
+            {"name": "HOME", "value": SCRATCH},
+            {"name": "LEVADA_SCRATCH", "value": SCRATCH},
+            {"name": "LEVADA_CPUS", "valueFrom": _own("limits.cpu")},
+            {"name": "LEVADA_MEMORY_LIMIT_BYTES", "valueFrom": _own("limits.memory")},
+            *_secrets(job),
+        ],
+        "envFrom": [{"secretRef": {"name": pods.stores_secret}}],
+        "volumeMounts": [
+            {"name": "input", "mountPath": INPUT_FOLDER, "readOnly": True},
+            {"name": "scratch", "mountPath": SCRATCH},
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if job.resources is not None:
+        container["resources"] = job.resources.document()
+    spec: Document = {
+        "restartPolicy": "Never",
+        "serviceAccountName": pods.service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _NOBODY,
+            "runAsGroup": _NOBODY,
+            "fsGroup": _NOBODY,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "input", "configMap": {"name": job.name}},
+            {"name": "scratch", "emptyDir": {}},
+        ],
+    }
+    template: Document = {"metadata": {"labels": labels(job)}, "spec": spec}
+    return merged(template, job.pod_template) if job.pod_template else template
+
+
+def _own(resource: str) -> Document:
+    return {"resourceFieldRef": {"containerName": STEP, "resource": resource, "divisor": "1"}}
+
+
+def _secrets(job: Job) -> Iterator[Document]:
+    """The keys of each Secret that the work names, under the names by which steps know them."""
+    for secret in sorted(_named_secrets(job.input.work)):
+        for key in KEYS:
+            reference = {"name": secret, "key": key, "optional": True}  # which keys there are depends on the source
+            yield {"name": variable(secret, key), "valueFrom": {"secretKeyRef": reference}}
+
+
+def _named_secrets(value: object) -> set[str]:
+    if isinstance(value, SecretRef):
+        return {value.name}
+    if isinstance(value, BaseModel):
+        value = [getattr(value, field) for field in type(value).model_fields]
+    if isinstance(value, list | tuple):
+        return {name for item in value for name in _named_secrets(item)}
+    return set()
+
+
+_KEYED_BY = ("name", "mountPath", "containerPort", "key")
+
+
+def merged(base: Document, patch: Document) -> Document:
+    """A document with a patch merged in: objects field by field, lists of named things by name, all else replaced.
+
+    Null takes a field away. Lists whose entries have no name are joined.
+    """
+    result = deepcopy(base)
+    for field, value in patch.items():
+        old = result.get(field)
+        if value is None:
+            result.pop(field, None)
+        elif isinstance(old, dict) and isinstance(value, dict):
+            result[field] = merged(old, value)
+        elif isinstance(old, list) and isinstance(value, list):
+            result[field] = _merged_list(old, value)
+        else:
+            result[field] = deepcopy(value)
+    return result
+
+
+def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
+    entries = [*base, *patch]
+    key = next((key for key in _KEYED_BY if all(isinstance(e, dict) and key in e for e in entries)), None)
+    if key is None:
+        return deepcopy(patch if all(not isinstance(entry, dict) for entry in entries) else entries)
+    result: dict[Any, Any] = {entry[key]: deepcopy(entry) for entry in base}
+    for entry in patch:
+        known = result.get(entry[key])
+        result[entry[key]] = merged(known, entry) if known is not None else deepcopy(entry)
+    return list(result.values())

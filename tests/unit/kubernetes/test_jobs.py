@@ -1,0 +1,158 @@
+"""A step as a Kubernetes Job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from levada.engines.kubernetes.jobs import StepPods, documents, merged
+from levada.names import Kind
+from levada.planners.plan import Job
+from levada.resources import Ref
+from levada.resources.base import Resources
+from levada.resources.dataset import DatasetSpec
+from levada.steps.io import IngestWork, Owner, StepInput
+
+OWNER = Owner(kind=Kind.DATASET, namespace="team", name="flights", uid="u-1", generation=2)
+SPEC = DatasetSpec.model_validate(
+    {
+        "source": {
+            "type": "object",
+            "object": {"uri": "s3://landing/", "credentials": {"secretRef": {"name": "landing"}}},
+        },
+        "format": {"type": "csv"},
+    }
+)
+JOB = Job(
+    name="flights-ingest-1",
+    owner=Ref(Kind.DATASET, "team", "flights"),
+    input=StepInput(
+        job="flights-ingest-1", owner=OWNER, execution="batch-1", completions=3, work=IngestWork(batch="b", spec=SPEC)
+    ),
+    completions=3,
+    parallelism=2,
+    backoff_limit=4,
+)
+PODS = StepPods("registry/steps:1")
+
+
+def made(job: Job = JOB, labels: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    return documents(job, OWNER, labels or {}, PODS)
+
+
+def container(job: Job = JOB) -> dict[str, Any]:
+    (found,) = made(job)[1]["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def test_k8s1_parallel_work_is_an_indexed_job_with_a_limit_for_each_index() -> None:
+    spec = made()[1]["spec"]
+
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 2)
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
+    assert "activeDeadlineSeconds" not in spec
+    assert "suspend" not in spec  # a queue's to write
+
+
+def test_x5_a_users_error_fails_the_job_at_once_and_an_evicted_pod_does_not_count() -> None:
+    ignored, failing = made()[1]["spec"]["podFailurePolicy"]["rules"]
+
+    assert (ignored["action"], ignored["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (failing["action"], failing["onExitCodes"]["values"]) == ("FailJob", [65])
+
+
+def test_x6_a_deadline_is_the_jobs() -> None:
+    assert made(replace(JOB, deadline=timedelta(minutes=5)))[1]["spec"]["activeDeadlineSeconds"] == 300
+
+
+def test_k8s1_input_and_job_go_with_their_owner_which_waits_for_neither() -> None:
+    for document in made():
+        (reference,) = document["metadata"]["ownerReferences"]
+        assert (reference["uid"], reference["controller"], reference["blockOwnerDeletion"]) == ("u-1", True, False)
+
+
+def test_k8s1_the_input_is_mounted_and_cannot_change() -> None:
+    config, job = made()
+
+    assert config["immutable"] is True
+    assert StepInput.from_bytes(config["data"]["input.json"].encode()) == JOB.input
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "input", "configMap": {"name": JOB.name}} in volumes
+    assert container()["command"][-1] == "/etc/levada/input.json"
+
+
+def test_k8s2_pods_meet_the_restricted_standard() -> None:
+    pod = made()[1]["spec"]["template"]["spec"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    own = container()["securityContext"]
+    assert own == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_x3_secrets_that_the_work_names_come_by_reference() -> None:
+    variables = {variable["name"]: variable.get("valueFrom") for variable in container()["env"]}
+
+    reference = {"name": "landing", "key": "accessKey", "optional": True}
+    assert variables["LEVADA_SECRET_LANDING_ACCESSKEY"] == {"secretKeyRef": reference}
+
+
+def test_k8s1_resources_are_those_of_the_spec() -> None:
+    limited = replace(JOB, resources=Resources(limits={"memory": "2Gi"}))
+
+    assert container(limited)["resources"]["limits"] == {"memory": "2Gi"}
+    assert "resources" not in container()
+
+
+def test_k8s1_the_queues_label_is_passed_on_and_no_other() -> None:
+    labels = made(labels={"kueue.x-k8s.io/queue-name": "team-a", "mine": "x"})[1]["metadata"]["labels"]
+
+    assert labels["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert "mine" not in labels
+
+
+def test_k8s1_a_pod_template_is_merged_in() -> None:
+    template = {
+        "metadata": {"labels": {"team": "a"}},
+        "spec": {
+            "priorityClassName": "high",
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "containers": [{"name": "step", "env": [{"name": "EXTRA", "value": "1"}]}, {"name": "proxy", "image": "p"}],
+        },
+    }
+
+    pod = made(replace(JOB, pod_template=template))[1]["spec"]["template"]
+
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"]["levada.dev/kind"] == "Dataset"
+    assert pod["spec"]["priorityClassName"] == "high"
+    step, proxy = pod["spec"]["containers"]
+    assert step["image"] == "registry/steps:1"
+    assert {"name": "EXTRA", "value": "1"} in step["env"]
+    assert {"name": "HOME", "value": "/scratch"} in step["env"]
+    assert proxy["name"] == "proxy"
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "expected"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"a": {"b": 3, "c": 2}}),
+        ({"a": 1}, {"a": None}, {}),
+        ({"a": ["x"]}, {"a": ["y"]}, {"a": ["y"]}),
+        ({"a": [{"name": "x", "v": 1}]}, {"a": [{"name": "x", "w": 2}]}, {"a": [{"name": "x", "v": 1, "w": 2}]}),
+        ({"a": [{"q": 1}]}, {"a": [{"r": 2}]}, {"a": [{"q": 1}, {"r": 2}]}),
+    ],
+)
+def test_k8s1_a_patch_is_merged(base: dict[str, Any], patch: dict[str, Any], expected: dict[str, Any]) -> None:
+    before = repr(base)
+
+    assert merged(base, patch) == expected
+    assert repr(base) == before
