@@ -1,6 +1,6 @@
 """`make bench`: every benchmark, one after the other; writes benchmarks/results.md.
 
-`python -m benchmarks [NAME …]` runs some of them and prints what they measured without writing.
+`python -m benchmarks [NAME …]` runs some of them, and replaces what stands there of these.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.report import Report
+HEAD = """# Results
 
+Figures are min / median / max over the rounds; subject and twin take turns in the same run. Goals are for the median.
+"""
+_SECTION = re.compile(r"^<!-- (.+) -->$", re.MULTILINE)
 NAMES = ("bench_pipeline", "bench_ingest", "bench_prepare", "bench_score", "bench_scores_copy", "serving.bench")
 
 
@@ -50,19 +54,24 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def sections(path: Path) -> dict[str, str]:
+    """What was measured so far, by benchmark."""
+    parts = _SECTION.split(path.read_text())[1:] if path.exists() else []
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
 def main(names: list[str]) -> None:
-    reports: list[Report] = []
+    path = Path(__file__).parent / "results.md"
     for name in names or NAMES:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         report = importlib.import_module(f"benchmarks.{name}").run()
         print(report.markdown(), flush=True)
-        reports.append(report)
-    if not names:
-        head = f"# Results\n\nCommit {commit()}, {datetime.now(UTC):%Y-%m-%d}, on {machine()}.\n"
-        head += f"Homes and scratch files lay on {file_system()}. "
-        head += "Figures are min / median / max over the rounds; subject and twin take turns in the same run.\n"
-        path = Path(__file__).parent / "results.md"
-        path.write_text("\n".join([head, *(report.markdown() for report in reports)]))
+        head, _, body = report.markdown().partition("\n")
+        where = f"Commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, on {machine()}; homes and scratch files on "
+        where += f"{file_system()}."
+        known = sections(path) | {name: f"{head}\n\n{where}\n{body}".strip()}
+        found = [f"<!-- {name} -->\n{known[name]}\n" for name in NAMES if name in known]
+        path.write_text("\n".join([HEAD, *found]))
 
 
 if __name__ == "__main__":

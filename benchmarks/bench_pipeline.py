@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import levada
 from benchmarks.report import Measured, Ratio, Report
 from levada.engines.local.servers import LocalServers
 
@@ -59,6 +60,7 @@ def steps_without_work(home: Path, rounds: int) -> dict[str, list[float]]:
 def run(rounds: int = 5) -> Report:
     """Measure everything."""
     subprocess.run([sys.executable, FLIGHTS.parent / "data.py", "flights"], check=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", Path(levada.__file__).parent], check=True)
     report = Report("Pipeline from end to end")
     pairs, unchanged = [], []
     with tempfile.TemporaryDirectory(prefix="levada-bench-") as folder:
