@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from psycopg.types.json import Jsonb
 from pydantic import ValidationError
 
@@ -32,7 +31,6 @@ from levada.stores.postgres.records import Record, Type
 if TYPE_CHECKING:
     import pyarrow as pa
 
-log = structlog.get_logger()
 
 # One statement is one transaction and one round trip: where the row exists already, nothing follows from it.
 _COMMIT = """
@@ -244,5 +242,8 @@ def _event(document: dict[str, Any]) -> Event | None:
     try:
         return Event.model_validate(document)
     except ValidationError as error:
+        import structlog  # takes its time to load, which a step without work has no use for
+
+        log = structlog.get_logger()
         log.error("event cannot be published", id=document.get("id"), error=str(error.errors()[0]["msg"]))
         return None
