@@ -109,7 +109,7 @@ class Session:
         self._run = self._session._sess.run
 
     def buffers(self, rows: int) -> dict[str, Array]:
-        """An array [M, 1] for every input, M ≥ rows being a length that `run_padded` takes, filled with nulls."""
+        """An array [M, 1] of zeros or nulls for every input, M ≥ rows being a length that `run_padded` takes."""
         length = -(-rows // self.block) * self.block
         return {name: np.full((length, 1), fill, dtype) for name, (dtype, fill) in self._fills.items()}
 
@@ -142,6 +142,7 @@ class Session:
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, result in zip(outputs, results, strict=True):
             binding.bind_output(name, "cpu", 0, result.dtype, result.shape, result.ctypes.data)
+            result.fill(0)  # what a run over them leaves here is its own
 
         def run_bound(arrays: Mapping[str, Array] = feeds) -> list[Array]:  # keeps them from being freed
             self._session.run_with_iobinding(binding)

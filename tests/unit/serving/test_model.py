@@ -1,0 +1,83 @@
+"""Models that are ready to score: a row alone and among others, and what they refuse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from levada.artifacts import Output
+from levada.features.types import IR_VERSION, ColumnType
+from levada.resources.dataset import Column
+from levada.serving.errors import ModelError
+from levada.serving.model import ServedModel
+from levada.serving.session import BLOCK, Session
+from tests.unit.serving import small
+from tests.unit.serving.test_session import OPSETS, WIDTH, of_model
+
+NUMBERS = [Column(name=f"c{i}", type=ColumnType.FLOAT64) for i in range(WIDTH)]
+VALUES = np.random.default_rng(7).normal(size=(1000, WIDTH))
+ROWS = VALUES[:200].tolist()
+BLOCKS = {BLOCK: LogisticRegression(), 1: RandomForestClassifier(8, max_depth=4, random_state=0)}
+
+
+@pytest.fixture(params=BLOCKS, ids="block_{}".format)
+def numbers(request: pytest.FixtureRequest) -> ServedModel:
+    """A model of numbers only, whose runs take so many rows at once."""
+    fitted = BLOCKS[request.param]
+    onnx = of_model(fitted.fit(VALUES.astype(np.float32), VALUES[:, 0] + VALUES[:, 1] > 0))
+    session = Session(onnx)
+    assert session.block == request.param
+    return ServedModel(small.manifest(onnx, request=NUMBERS, inputs=NUMBERS), session, [])
+
+
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Threads give way to one another as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def unexpected(*_: Any) -> Any:
+    raise AssertionError("the row was not scored over bound arrays")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.usefixtures("fast_switching")
+def test_score1_a_row_over_bound_arrays_has_the_bits_that_it_has_in_a_batch(
+    numbers: ServedModel, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers.smoke_test()
+    whole = numbers.score(list(zip(*ROWS, strict=True)), len(ROWS)).outputs
+    assert len(np.unique(whole[1])) > 10
+    monkeypatch.setattr(Session, "run_padded", unexpected)
+    with ThreadPoolExecutor(threads) as pool:
+        alone = list(pool.map(numbers.score_one, ROWS))
+    for place, output in enumerate(whole):
+        assert np.concatenate([scores.outputs[place] for scores in alone]).tobytes() == output.tobytes()
+
+
+def test_dep1_a_model_whose_bound_runs_write_nothing_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the row that is tried is the one that the arrays were bound with: a null."""
+    x = helper.make_tensor_value_info("at", TensorProto.INT64, [None, 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
+    node = helper.make_node("Cast", ["at"], ["y"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([node], "time", [x], [y])
+    onnx = helper.make_model(graph, opset_imports=OPSETS, ir_version=IR_VERSION).SerializeToString()
+    columns = [Column(name="at", type=ColumnType.TIMESTAMP)]
+    outputs = [Output(name="y", kind="prediction", type="float")]
+    manifest = small.manifest(onnx, request=columns, inputs=columns, outputs=outputs, task="regression")
+    ServedModel(manifest, Session(onnx), []).smoke_test()
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run_with_iobinding", lambda *_: None)
+    with pytest.raises(ModelError, match="differs between a row scored alone and the same row in a batch"):
+        ServedModel(manifest, Session(onnx), []).smoke_test()
