@@ -208,7 +208,9 @@ def audit(
     kind: Annotated[str | None, typer.Argument(help="Kind, plural or short name.")] = None,
     name: Annotated[str | None, typer.Argument(help="Name of the resource.")] = None,
     home: HomeOption = DEFAULT_HOME,
-    namespace: Namespace = "default",
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace of the resource; `default` if you name none.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10000, help="How many of the newest decisions.")] = 100,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -218,7 +220,9 @@ def audit(
 
     if (kind is None) != (name is None):
         raise _fail("name a resource by kind and name, or give neither")
-    ref = Ref(_kind(kind), namespace, name) if kind is not None and name is not None else None
+    if namespace is not None and name is None:
+        raise _fail(f"-n {namespace} says where one resource is: name it by kind and name, or leave -n out for all")
+    ref = Ref(_kind(kind), namespace or "default", name) if kind is not None and name is not None else None
     with catalogue_of(home) as catalogue:
         decisions = catalogue.audit(ref, limit)
     if output == Output.TABLE:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,19 @@ def test_x2_every_decision_is_in_the_audit_log(finished: Pipeline) -> None:
     assert ("Deployment", "version-serving") in actions
 
 
+def test_x2_the_table_of_decisions_says_when_each_was_taken(finished: Pipeline) -> None:
+    outcome = levada("audit", "mdep", "returns", cwd=finished.folder)
+
+    heading, *rows = outcome.out.splitlines()
+    assert heading.split() == ["TIME", "ACTOR", "KIND", "NAMESPACE", "NAME", "ACTION", "REASON", "MESSAGE"]
+    assert rows
+    for row in rows:
+        datetime.fromisoformat(row[:19])
+        assert "  Deployment  default    returns" in row
+
+
 def test_eval3_the_report_can_be_opened_from_the_home(finished: Pipeline) -> None:
-    reports = sorted((finished.home / "reports").glob("*.html"))
+    reports = sorted((finished.home / "reports").glob("default/*/*.html"))
 
     assert len(reports) == 2
     assert all("<svg" in report.read_text() for report in reports)

@@ -178,6 +178,13 @@ def test_x8_what_belongs_to_another_is_deleted_with_it_and_not_alone(home: Home)
     assert owner.stdout == "deleted Dataset default/child\ndeleted TrainingRun default/late\n"
 
 
+def test_x2_a_namespace_without_a_resource_is_refused_for_audit(home: Home) -> None:
+    result = levada("audit", "-n", "team")
+
+    assert result.exit_code == 1
+    assert "-n team says where one resource is: name it by kind and name" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["dset"], ["dset", "a", "-f", "."]])
 def test_x8_deletion_wants_to_know_what(arguments: list[str]) -> None:
     result = levada("delete", *arguments)

@@ -60,9 +60,10 @@ def as_data(node: LineageNode) -> dict[str, Any]:
 def audit_table(decisions: list[dict[str, Any]]) -> Table:
     """Decisions, newest first."""
     grid = Table(box=None, pad_edge=False)
-    headings = ("at", "actor", "kind", "name", "action", "reason", "message")
+    headings = ("time", "actor", "kind", "namespace", "name", "action", "reason", "message")
     for heading in headings:
-        grid.add_column(heading.upper(), overflow="fold")
+        grid.add_column(heading.upper(), no_wrap=heading == "time", overflow="fold")
     for decision in decisions:
-        grid.add_row(*(Text(str(decision.get(heading, ""))) for heading in headings))
+        shown = {**decision, "time": f"{decision['time']:%Y-%m-%d %H:%M:%S}"}
+        grid.add_row(*(Text(str(shown[heading])) for heading in headings))
     return grid
