@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from levada.resources.sentences import dotted
+
 Path: TypeAlias = tuple[str | int, ...]
 
 MAX_NODES = 100_000  # of one document, aliases expanded
@@ -21,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 _TRUE = {"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"}
 _FALSE = {"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"}
 _NULL = {"", "~", "null", "Null", "NULL"}
-_INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+_INTEGER = re.compile(r"[-+]?(0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0o_*[0-7][0-7_]*|0[0-7_]*|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?")
 _ODD_FLOATS = {f"{sign}.{word}" for sign in ("", "+", "-") for word in ("inf", "Inf", "INF", "nan", "NaN", "NAN")}
 
@@ -80,6 +82,12 @@ class _Loader(yaml.SafeLoader):
             node.tag = ""
         return node
 
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> list[str]:
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (OverflowError, ValueError) as error:  # of an escape such as "\UFFFFFFFF"
+            raise yaml.scanner.ScannerError(None, None, "found an escape of no character", self.get_mark()) from error
+
 
 class _Reader:
     """Turns the nodes of one document into data."""
@@ -98,7 +106,7 @@ class _Reader:
             raise DocumentError(line, "the document contains itself (an alias within its own anchor)")
         self._document.lines.setdefault(path, line)
         if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
+            return _scalar(node, path)
         self._above.append(node)
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -116,7 +124,7 @@ class _Reader:
             if key_node.value == "<<" and key_node.style is None:
                 merged = {**self._merged(value_node, path), **merged}
                 continue
-            key = _key(key_node)
+            key = _key(key_node, path)
             if key in found:
                 raise DocumentError(line, f"the key '{key}' is given twice; remove one")
             self._document.lines[*path, key] = line
@@ -134,11 +142,11 @@ class _Reader:
         return found
 
 
-def _key(node: yaml.Node) -> str:
+def _key(node: yaml.Node, path: Path) -> str:
     line = node.start_mark.line + 1
     if not isinstance(node, yaml.ScalarNode):
         raise DocumentError(line, "a key must be text")
-    value = _scalar(node)
+    value = _scalar(node, path)
     if isinstance(value, bool) and node.value.lower() not in ("true", "false"):
         word = "true" if value else "false"
         raise DocumentError(
@@ -146,12 +154,12 @@ def _key(node: yaml.Node) -> str:
         )
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(node.value)
+    return _text(node, path)
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
     """Plain scalars are resolved; quoted ones and those with a tag of their own are text."""
-    text: str = node.value
+    text = _text(node, path)
     numeric = (_TAG + sort for sort in ("bool", "int", "float", "null"))
     if node.tag != "" and node.tag not in numeric:
         return text
@@ -160,27 +168,43 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return _resolved(text)
 
 
+def _text(node: yaml.ScalarNode, path: Path) -> str:
+    """The text of a scalar; two escapes that make one character together, as JSON has them, become that character."""
+    text: str = node.value
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        where = f"{dotted(path)}: " if path else ""
+        half = text.encode("utf-16-le", "surrogatepass")[error.start : error.start + 2]
+        message = f"{where}\\u{int.from_bytes(half, 'little'):04x} is half of a character; write the character itself"
+        raise DocumentError(node.start_mark.line + 1, message) from error
+
+
 def _resolved(text: str) -> Any:
     """A plain scalar as Go's YAML library resolves it."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    if _INTEGER.fullmatch(text):
-        return _integer(text)
+    if _INTEGER.fullmatch(text) and (number := _integer(text)) is not None:
+        return number
     if _FLOAT.fullmatch(text):
-        number = float(text.replace("_", ""))
-        if math.isinf(number):
+        real = float(text.replace("_", ""))
+        if math.isinf(real):
             return text
         # JSON has one sort of number: 1.0 is 1
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        return int(real) if real.is_integer() and abs(real) < 2**53 else real
     return text
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> int | None:
+    """A whole number of 64 bits; None if it has more: Go's library reads it as a float then, or as text."""
     digits = text.replace("_", "").lower()
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
-    for prefix, base in (("0b", 2), ("0x", 16), ("0o", 8)):
-        if digits.startswith(prefix):
-            return sign * int(digits.removeprefix(prefix), base)
-    return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
+    bases = {"0b": 2, "0x": 16, "0o": 8}
+    base = bases.get(digits[:2], 8 if digits[0] == "0" else 10)
+    significant = (digits[2:] if digits[:2] in bases else digits).lstrip("0")
+    if len(significant) > 64:  # more than 64 bits in any base; Python refuses to read very long ones
+        return None
+    number = sign * int(significant or "0", base)
+    return number if -(2**63) <= number < 2**64 else None

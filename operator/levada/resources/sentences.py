@@ -104,6 +104,8 @@ def _bound(sort: str, context: dict[str, Any], given: Any) -> str:
         case "less_than_equal":
             return f"is {_shown(given)}; it must be at most {context['le']:g}"
     wanted = _WANTED[sort]
+    if wanted == "a whole number" and isinstance(given, float) and given.is_integer():
+        return f"{_shown(given)} has more than 64 bits; write a smaller number"
     hint = "; put it in quotes" if wanted == "text" and isinstance(given, int | float) else ""
     if not hint and wanted in ("a number", "a whole number", "true or false") and isinstance(given, str):
         hint = "; remove the quotes" if _reads_as(wanted, given) else ""

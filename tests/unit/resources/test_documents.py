@@ -47,6 +47,19 @@ KUBECTL: dict[str, Any] = {
     "_1": "_1",
     "1_0.5": 10.5,
     "9007199254740993": 9007199254740993,
+    "18446744073709551615": 18446744073709551615,
+    "-9223372036854775808": -9223372036854775808,
+    "18446744073709551616": 18446744073709551616.0,
+    "-9223372036854775809": -9223372036854775809.0,
+    "99999999999999999999": 1e20,
+    "0x10000000000000000": "0x10000000000000000",
+    "9" * 300: 1e300,
+    "9" * 5000: "9" * 5000,
+    "0x_": "0x_",
+    "0b_": "0b_",
+    "-0o_": "-0o_",
+    "0_": 0,
+    "0x_1": 1,
     "12:30": "12:30",
     "190:20:30": "190:20:30",
     "2024-01-01": "2024-01-01",
@@ -54,6 +67,7 @@ KUBECTL: dict[str, Any] = {
     "=": "=",
     "a b": "a b",
     '"5"': "5",
+    '"\\ud83d\\ude00"': "\U0001f600",
     "'y'": "y",
     "!!str 5": "5",
     '!!int "5"': 5,
@@ -85,6 +99,21 @@ def test_k8s1_keys_are_text(key: str, expected: str) -> None:
 def test_k8s1_keys_that_kubectl_takes_for_booleans_are_refused(key: str) -> None:
     with pytest.raises(DocumentError, match=f"the key {key} means (true|false) to kubectl"):
         list(parse(f"a:\n  {key}: 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a:\n  b: ["x\\ud800"]\n', r"a.b\[0\]: \\ud800 is half of a character; write the character itself"),
+        ('a:\n  "\\udc00": 1\n', r"a: \\udc00 is half of a character"),
+        ('a:\n  b: "\\U00110000"\n', "this is not YAML: found an escape of no character"),
+        ('a:\n  b: "\\UFFFFFFFF"\n', "this is not YAML: found an escape of no character"),
+    ],
+)
+def test_k8s1_escapes_of_no_character_are_refused_with_their_line(text: str, message: str) -> None:
+    with pytest.raises(DocumentError, match=message) as refused:
+        list(parse(text))
+    assert refused.value.line == 2
 
 
 def test_k8s1_anchors_and_merge_keys_are_followed() -> None:

@@ -122,6 +122,22 @@ def test_k8s1_what_is_no_manifest_is_named_with_its_line(text: str, line: int, m
     assert (problem.line, problem.message) == (line, message)
 
 
+@pytest.mark.parametrize("digits", ["99999999999999999999", "9" * 300])
+def test_k8s1_a_whole_number_that_is_too_large_is_named_with_line_and_field(digits: str, tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump(manifest(Kind.DATASET), sort_keys=False) + f"  retries: {digits}\n")
+    (problem,) = problems(path)
+    line = len(path.read_text().splitlines())
+    sentence = f"spec.retries: {float(digits)} has more than 64 bits; write a smaller number"
+    assert problem == f"{path}:{line}: Dataset it: {sentence}"
+
+
+@pytest.mark.parametrize("text", ["0x_", "0b_", "0o_", "0xffffffffffffffffff"])
+def test_k8s1_what_only_looks_like_a_number_is_text(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump(manifest(Kind.DATASET), sort_keys=False) + f"  retries: {text}\n")
+    (problem,) = problems(path)
+    assert problem.endswith(f"Dataset it: spec.retries: '{text}' must be a whole number")
+
+
 def test_k8s1_aliases_cannot_make_a_small_file_huge(tmp_path: Path) -> None:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
