@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _FREE = ("params", "podTemplate")
 # What the API server keeps in metadata, beside the user's part.
 _SERVER_METADATA = ("uid", "generation", "resourceVersion", "creationTimestamp", "managedFields", "selfLink")
 _CORE_GROUPS = {"", "apps", "batch", "autoscaling", "policy", "extensions"}
+_HOME = ("jobs", "reports", "resources", "servers", "serving")  # folders of a local engine's home
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 
 
@@ -106,12 +108,21 @@ class _Reader:
             if not files:
                 message = "the folder holds no file that ends with .yaml, .yml or .json"
                 self.problems.append(Problem(path, None, message))
-            for file in files:
-                self._file(file)
+            foreign = [file for file in files if not self._file(file, explicit=False)]
+            for folder, group in groupby(foreign, os.path.dirname):
+                self._passed_over(folder, list(group))
         else:
             self._file(path)
 
-    def _file(self, path: str) -> None:
+    def _passed_over(self, folder: str, files: list[str]) -> None:
+        if len(files) == 1:
+            self.notes.append(Problem(files[0], None, "passed over: this is no manifest, it has no apiVersion"))
+        else:
+            message = f"passed over: {len(files):,} JSON files that are no manifests, they have no apiVersion"
+            self.notes.append(Problem(folder, None, message))
+
+    def _file(self, path: str, *, explicit: bool = True) -> bool:
+        """Read a file; False if nobody named it and it is JSON of another sort, as data beside manifests may be."""
         try:
             text = Path(path).read_bytes()
         except FileNotFoundError:
@@ -119,7 +130,10 @@ class _Reader:
         except OSError as error:
             self.problems.append(Problem(path, None, f"cannot be read: {error.strerror}"))
         else:
+            if not explicit and path.endswith(".json") and b'"apiVersion"' not in text:
+                return False
             self._text(path, text, Path(path).parent)
+        return True
 
     def _text(self, file: str, text: bytes, folder: Path) -> None:
         try:
@@ -163,9 +177,10 @@ class _Reader:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """The manifests below a folder, in order; hidden folders and files are left out."""
+    """The manifests below a folder, in order; left out is what is hidden, and what a local engine keeps in a home."""
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kept = _HOME if os.path.exists(os.path.join(here, "servers", "lock")) else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in kept)
         for name in sorted(files):
             if name.endswith(SUFFIXES) and not name.startswith("."):
                 yield os.path.join(here, name)

@@ -172,6 +172,43 @@ def test_x8_folders_are_read_recursively_in_order_of_name(tmp_path: Path) -> Non
     assert [r.metadata.name for r in resources] == ["a", "a2", "c", "b"]
 
 
+def test_x8_what_a_home_keeps_is_no_manifest(tmp_path: Path) -> None:
+    write(tmp_path, manifest(Kind.DATASET, "a"), name="a.yaml")
+    write(tmp_path, manifest(Kind.DATASET, "b"), name="resources/b.yaml")
+    for home in ("state", "deep/state"):
+        write(tmp_path, "", name=f"{home}/servers/lock")
+        write(tmp_path, '{"apiVersion": "levada.dev/v1alpha1"}', name=f"{home}/jobs/default/ingest/input.json")
+        write(tmp_path, '{"resource": {}}', name=f"{home}/resources/Dataset/default/a.json")
+    loaded = load_all([tmp_path])
+    assert [r.metadata.name for r in loaded.resources] == ["a", "b"]
+    assert (loaded.problems, loaded.notes) == ([], [])
+
+
+def test_x8_manifests_may_lie_in_the_home_itself(tmp_path: Path) -> None:
+    write(tmp_path, "", name="servers/lock")
+    write(tmp_path, '{"apiVersion": "levada.dev/v1alpha1"}', name="jobs/default/ingest/input.json")
+    write(tmp_path, manifest(Kind.DATASET, "a"), name="a.yaml")
+    assert [r.metadata.name for r in load([tmp_path])[0]] == ["a"]
+
+
+def test_x8_json_data_beside_manifests_is_passed_over_with_a_note(tmp_path: Path) -> None:
+    write(tmp_path, manifest(Kind.DATASET, "a"), name="a.yaml")
+    lines = write(tmp_path, '{"a": 1}\n{"a": 2}\n', name="data/x.json")
+    for name in ("1", "2"):
+        write(tmp_path, '[1, "kind"]', name=f"more/{name}.json")
+    loaded = load_all([tmp_path])
+    assert [r.metadata.name for r in loaded.resources] == ["a"]
+    assert loaded.problems == []
+    assert [str(note) for note in loaded.notes] == [
+        f"{lines}: passed over: this is no manifest, it has no apiVersion",
+        f"{tmp_path}/more: passed over: 2 JSON files that are no manifests, they have no apiVersion",
+    ]
+    for named in (lines, tmp_path / "more/1.json"):
+        assert load([named])[1] != []
+    write(tmp_path, '{"apiVersion": "levada.dev/v1alpha1"}', name="data/x.json")
+    assert problems(tmp_path) == [f"{lines}:1: kind is missing; write for example kind: Dataset"]
+
+
 def test_x8_json_is_yaml(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(
