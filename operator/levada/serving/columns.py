@@ -27,6 +27,7 @@ import numpy as np
 from levada.features.cells import DTYPES, Cell, Converter, converter
 from levada.features.types import MAX_INTEGER, NULL_STRING, NULL_TIME, ColumnType
 from levada.resources.dataset import Column
+from levada.serving.accepted import Accepted
 from levada.serving.errors import RequestError, bad
 from levada.serving.session import Array
 
@@ -56,6 +57,14 @@ _PLAIN: dict[ColumnType, frozenset[type]] = {
     ColumnType.TIMESTAMP: frozenset(),
     ColumnType.DATE: frozenset(),
 }
+_EXAMPLES: dict[ColumnType, Any] = {
+    ColumnType.FLOAT64: 1.0,
+    ColumnType.INT64: 1,
+    ColumnType.STRING: "a",
+    ColumnType.BOOLEAN: True,
+    ColumnType.TIMESTAMP: "2020-01-01T00:00:00Z",
+    ColumnType.DATE: "2020-01-01",
+}
 
 
 class RequestColumn:
@@ -72,10 +81,15 @@ class RequestColumn:
         self.null = self._convert(None)
         # What makes a cell of a value in the fewest steps; where it raises ValueError, `scalar` says what is wrong.
         self.convert = self._convert if column.nullable else _required(self._convert)
+        self.example = None if column.nullable else _EXAMPLES[column.type]
+        """A value of JSON that the model scores."""
+        self._plain = _PLAIN[column.type]
+        self._accepted: Accepted | None = None
         if accepted is not None:
             self.convert = self._checked_cell
-        self._plain = _PLAIN[column.type]
-        self._accepted = None if accepted is None else {value: self._convert(value) for value in accepted}
+            self._accepted = Accepted(column.name, column.type, accepted)
+            first = next(iter(accepted), None)
+            self.example = bool(first) if column.type == ColumnType.BOOLEAN and first is not None else first
 
     def scalar(self, value: object, row: int = 0) -> Cell:
         """A value as it stands in the tensor; raises RequestError naming row and column."""
@@ -84,15 +98,15 @@ class RequestColumn:
                 raise bad(
                     f"row {row}: column '{self.name}' needs a value, but it is null or left out; send one in every row"
                 )
-            if self._accepted is not None and None not in self._accepted:
-                raise self._unseen(value, row)
+            if self._accepted is not None and self.null not in self._accepted:
+                raise self._accepted.refusal(None, row)
             return self.null
         try:
             cell = self._convert(value)
         except ValueError as error:
             raise bad(f"row {row}: {error}") from None
-        if self._accepted is not None and cell not in self._accepted.values():
-            raise self._unseen(value, row)
+        if self._accepted is not None and cell not in self._accepted:
+            raise self._accepted.refusal(value, row)
         return cell
 
     def _checked_cell(self, value: object) -> Cell:
@@ -163,13 +177,6 @@ class RequestColumn:
             value = array[row].item()
             self.scalar(None if value != value else value, row)
         return numbers
-
-    def _unseen(self, value: object, row: int) -> RequestError:
-        assert self._accepted is not None
-        known = sorted("null" if value is None else str(value) for value in self._accepted)
-        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-        given = "null" if value is None else repr(value)
-        return bad(f"row {row}: column '{self.name}' is {given:.60}, which training has not seen; it takes: {shown}")
 
 
 def _required(convert: Converter) -> Converter:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from levada.artifacts import ModelManifest, Output
 from levada.features.cells import Cell
-from levada.features.types import ColumnType
 from levada.serving.columns import RequestColumn
 from levada.serving.errors import ModelError, RequestError
 from levada.serving.lookups import Lookup
@@ -105,11 +103,7 @@ class ServedModel:
 
     def smoke_test(self) -> None:
         """Score a made-up row, alone and in a batch, and compare; raises ModelError."""
-        accepted = {name: next(iter(values), None) for name, values in self.manifest.accepted.items()}
-        values = [
-            accepted.get(column.name, None if column.nullable else _PLAUSIBLE[column.type])
-            for column in self.signature.columns
-        ]
+        values = [column.example for column in self.signature.columns]
         try:
             alone, together = self.score_one(values), self.score([[value] * 3 for value in values], 3)
         except RequestError as error:
@@ -155,11 +149,3 @@ class ServedModel:
 
 
 _OUTPUT_TYPES = {"int64": np.dtype(np.int64), "string": np.dtype(np.object_), "float": np.dtype(np.float32)}
-_PLAUSIBLE: dict[ColumnType, Any] = {
-    ColumnType.FLOAT64: 1.0,
-    ColumnType.INT64: 1,
-    ColumnType.STRING: "a",
-    ColumnType.BOOLEAN: True,
-    ColumnType.TIMESTAMP: "2020-01-01T00:00:00Z",
-    ColumnType.DATE: "2020-01-01",
-}

@@ -88,6 +88,17 @@ def test_score2_a_category_that_training_has_not_seen_is_refused_where_training_
     assert column(ColumnType.INT64, accepted=[1, None]).vector([None, 1], 2).tolist()[1] == 1.0
 
 
+def test_score2_a_boolean_may_be_a_category_of_which_training_has_seen_one_value_only() -> None:
+    picky = column(ColumnType.BOOLEAN, accepted=[1, None])
+    np.testing.assert_array_equal(picky.vector([True, None], 2), [1.0, np.nan])
+    assert picky.from_binary("BOOL", memoryview(b"\1\1"), 2).tolist() == [1.0, 1.0]
+    sentence = "row 1: column 'c' is false, which training has not seen; it takes: null, true"
+    with pytest.raises(RequestError, match=sentence):
+        picky.vector([True, False], 2)
+    with pytest.raises(RequestError, match=sentence):
+        picky.from_binary("BOOL", memoryview(b"\1\0"), 2)
+
+
 @pytest.mark.parametrize(
     ("type", "datatype", "data", "cells"),
     [

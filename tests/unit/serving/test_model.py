@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from levada.artifacts import Output
 from levada.features.types import IR_VERSION, ColumnType
 from levada.resources.dataset import Column
-from levada.serving.errors import ModelError
+from levada.serving.errors import ModelError, RequestError
 from levada.serving.model import ServedModel
 from levada.serving.session import BLOCK, Session
 from tests.unit.serving import small
@@ -81,3 +81,14 @@ def test_dep1_a_model_whose_bound_runs_write_nothing_is_not_served(monkeypatch: 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run_with_iobinding", lambda *_: None)
     with pytest.raises(ModelError, match="differs between a row scored alone and the same row in a batch"):
         ServedModel(manifest, Session(onnx), []).smoke_test()
+
+
+@pytest.mark.parametrize("seen", [[0], [1, 0], [1, None], [None, 0, 1]])
+def test_score2_a_model_that_refuses_unseen_booleans_is_served(seen: list[str | int | None]) -> None:
+    model = small.served(accepted={"flag": seen})
+    model.smoke_test()
+    for value in (None if one is None else bool(one) for one in seen):
+        assert model.score_one(list((small.ROW | {"flag": value}).values())).rows == 1
+    if 0 not in seen:
+        with pytest.raises(RequestError, match="row 0: column 'flag' is false, which training has not seen"):
+            model.score_one(list((small.ROW | {"flag": False}).values()))
