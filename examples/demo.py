@@ -21,6 +21,7 @@ from rich.table import Table
 
 from levada.engines.local.display import LiveDisplay, PlainDisplay, rows_of, table
 from levada.engines.local.engine import LocalEngine, succeeded
+from levada.engines.local.home import Home
 from levada.engines.local.lineage import as_tree
 from levada.engines.local.session import report_path, run_session
 from levada.engines.local.stores import Stores
@@ -62,7 +63,8 @@ def show_candidates(engine: LocalEngine) -> None:
         grid.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     out.print(grid)
     for candidate in measured:
-        out.print(f"Evaluation report: {report_path(HOME, candidate)}")
+        if report := report_path(Home(HOME), candidate):
+            out.print(f"Evaluation report: {report.relative_to(Path.cwd())}")
 
 
 def wait_for_lineage(catalogue: Catalogue, score: str) -> list[LineageNode]:

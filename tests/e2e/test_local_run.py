@@ -210,6 +210,7 @@ def test_x8_delete_takes_away_resources_children_and_data(tmp_path: Path) -> Non
     assert ("TrainingRun", "returns") in gone
     assert {kind for kind, _ in gone} == {"TrainingRun", "ModelCandidate"}
     assert not (pipeline.home / "unpublished").exists()
+    assert not list(pipeline.home.glob("reports/**/*.html"))
 
 
 @pytest.mark.parametrize("server", ["postgres", "nats", "objects"])

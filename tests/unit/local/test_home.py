@@ -111,6 +111,19 @@ def test_x5_a_removed_resource_leaves_no_job_that_a_new_one_could_take_for_its_o
     assert [folder.name for folder in home.jobs.glob("*/*")] == ["stays-ingest"]
 
 
+def test_eval3_the_reports_of_a_removed_resource_go_with_it_and_no_other(home: Home) -> None:
+    mine, namesake = candidate("s3://models/a/"), candidate("s3://models/b/")
+    namesake = namesake.model_copy(update={"metadata": namesake.metadata.model_copy(update={"namespace": "other"})})
+    for resource in (mine, namesake):
+        home.apply(resource)
+        home.reports(resource.ref).mkdir(parents=True)
+        (home.reports(resource.ref) / "evaluation-1.html").write_text("report")
+
+    home.remove(mine.ref)
+
+    assert list(home.root.glob("reports/**/*.html")) == [home.reports(namesake.ref) / "evaluation-1.html"]
+
+
 def test_k8s1_an_owner_is_remembered(home: Home) -> None:
     home.apply(dataset("child"), owner=feature_set().ref)
     home.apply(dataset("child", retries=1))

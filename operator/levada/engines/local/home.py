@@ -110,14 +110,15 @@ class Home:
         return record
 
     def remove(self, ref: Ref) -> None:
-        """Forget a resource and what its jobs and its scorer left.
+        """Forget a resource and what its jobs and its scorer left, and its reports.
 
         The resource last: what an interrupted removal leaves of the jobs must not pass for the work of a new resource
         of the same name.
         """
         for job in self.jobs_of(ref):
             shutil.rmtree(job)
-        shutil.rmtree(self.serving(ref), ignore_errors=True)
+        for folder in (self.serving(ref), self.reports(ref)):
+            shutil.rmtree(folder, ignore_errors=True)
         self._path(ref).unlink(missing_ok=True)
         after_write(f"removal of {ref}")
 
@@ -133,6 +134,10 @@ class Home:
     def serving(self, ref: Ref) -> Path:
         """Where the scorer of a Deployment has its configuration and log."""
         return self.root / "serving" / ref.namespace / ref.name
+
+    def reports(self, ref: Ref) -> Path:
+        """Where the evaluation reports of a ModelCandidate are, for a browser."""
+        return self.root / "reports" / ref.namespace / ref.name
 
 
 def _check(old: Record, resource: AnyResource) -> None:

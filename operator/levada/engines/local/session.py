@@ -84,21 +84,20 @@ async def _show(engine: LocalEngine, display: Display) -> None:
         await asyncio.sleep(SHOW_EVERY)
 
 
-def report_path(root: Path, candidate: ModelCandidate) -> Path | None:
+def report_path(home: Home, candidate: ModelCandidate) -> Path | None:
     """Where the evaluation report of a candidate can be opened; None if it has none yet."""
     evaluation = candidate.status.evaluation
-    return root / "reports" / f"{candidate.metadata.name}-{evaluation.id}.html" if evaluation else None
+    return home.reports(candidate.ref) / f"{evaluation.id}.html" if evaluation else None
 
 
 async def export_reports(home: Home, engine: LocalEngine, stores: Stores) -> None:
     """Copy the evaluation reports that are new to the home, where a browser can open them."""
     for record in engine.records.values():
         if isinstance(record.resource, ModelCandidate):
-            path = report_path(home.root, record.resource)
+            path = report_path(home, record.resource)
             if path is None or path.exists():
                 continue
             evaluation = record.resource.status.evaluation
             assert evaluation is not None
             objects, _ = await stores.for_steps()
-            path.parent.mkdir(exist_ok=True)
             write_atomically(path, await asyncio.to_thread(objects.get, objects.key(evaluation.report)))
