@@ -6,6 +6,7 @@ no manifest does not exist. All documents are canonical JSON (`to_bytes`), so eq
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -21,13 +22,27 @@ class Artifact(Model):
     """A document of the object store."""
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return names.canonical(self.document())
+        """Canonical JSON; raises ValueError that names a figure which is not finite, since JSON has no such number."""
+        document = self.document()
+        _check_finite(document, type(self).__name__)
+        return names.canonical(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The document of some JSON; raises pydantic.ValidationError."""
         return cls.model_validate_json(data)
+
+
+def _check_finite(value: Any, path: str) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{path} is {value}, which JSON cannot hold: leave out what is not finite")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _check_finite(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_finite(inner, f"{path}[{place}]")
 
 
 class StoredFile(Model):

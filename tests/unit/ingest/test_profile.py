@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from levada.artifacts import StoredFile
 from levada.methods.formats.values import arrow_schema
 from levada.steps.ingest.profile import Profiler, Sketch, column_profile, merge
+from levada.steps.ingest.receipt import FileReceipt, Receipt
 from tests.unit.ingest.reading import columns
 
 SCHEMA = columns(i="int64", f="float64", s="string", b="boolean", d="date", t="timestamp", n="string")
@@ -75,3 +77,32 @@ def test_numbers_that_are_not_finite_count_as_values_only() -> None:
     profiler.add(pa.table({"f": [1.0, math.nan, math.inf, 3.0]}))
     profile = column_profile(columns(f="float64")[0], profiler.moments[0], profiler.sketches[0])
     assert (profile.mean, profile.min, profile.max, profile.nulls, profile.distinct) == (2.0, 1.0, 3.0, 0, 4)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_figures_that_no_double_can_hold_are_left_out_and_receipts_can_be_read_again(files: int) -> None:
+    """The largest double often stands for a missing value."""
+    largest = np.finfo(np.float64).max
+    values = [1.0, largest, largest, -2.0]
+    moments = []
+    for part in np.array_split(values, files):
+        profiler = Profiler(columns(f="float64"))
+        profiler.add(pa.table({"f": part}))
+        sketch = profiler.sketches[0].to_text()
+        file = FileReceipt(number=0, original=StoredFile(key="", bytes=0, digest=""), moments=profiler.moments)
+        receipt = Receipt.from_bytes(Receipt(index=0, files=[file], distinct=[sketch]).to_bytes())
+        moments += receipt.files[0].moments
+    profile = column_profile(columns(f="float64")[0], merge(moments), Sketch())
+    assert (profile.min, profile.max, profile.std) == (-2.0, largest, None)
+    assert profile.mean in (None, pytest.approx(largest / 2))
+
+
+def test_a_spread_that_no_double_can_hold_leaves_the_mean() -> None:
+    moments = []
+    for value in (0.0, 1e200):
+        profiler = Profiler(columns(f="float64"))
+        profiler.add(pa.table({"f": [value]}))
+        moments += profiler.moments
+    profile = column_profile(columns(f="float64")[0], merge(moments), Sketch())
+    assert profile.mean == pytest.approx(5e199)
+    assert profile.std is None

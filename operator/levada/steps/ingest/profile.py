@@ -127,15 +127,22 @@ def _moments(numbers: Numbers, nulls: int, counts: npt.NDArray[np.intp] | None =
     if not len(numbers):
         return Moments(nulls=nulls)
     count = len(numbers) if counts is None else int(counts.sum())
-    mean = float(np.average(numbers, weights=counts))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(numbers, weights=counts)
+        squares = np.average(np.square(numbers - mean), weights=counts) * count
     return Moments(
         nulls=nulls,
         count=count,
-        mean=mean,
-        squares=float(np.average(np.square(numbers - mean), weights=counts)) * count,
+        mean=_finite(mean),
+        squares=_finite(squares),
         min=float(numbers.min()),
         max=float(numbers.max()),
     )
+
+
+def _finite(figure: Any) -> float | None:
+    """A figure, if a double can hold it: of numbers near the largest double, sums and squares are beyond it."""
+    return float(figure) if math.isfinite(figure) else None
 
 
 def _shown(value: Any) -> str | None:
@@ -148,17 +155,32 @@ def merge(parts: Iterable[Moments]) -> Moments:
     """The figures of several parts together."""
     total = Moments()
     for part in parts:
-        count = total.count + part.count
-        distance = part.mean - total.mean
+        mean, squares = _together(total, part)
         total = Moments(
             nulls=total.nulls + part.nulls,
-            count=count,
-            mean=total.mean + distance * part.count / count if count else 0.0,
-            squares=total.squares + part.squares + (distance**2 * total.count * part.count / count if count else 0.0),
+            count=total.count + part.count,
+            mean=mean,
+            squares=squares,
             min=_least(min, total.min, part.min),
             max=_least(max, total.max, part.max),
         )
     return total
+
+
+def _together(a: Moments, b: Moments) -> tuple[float | None, float | None]:
+    """Mean and squares of two parts; what one of them cannot tell, both together cannot."""
+    if not a.count or not b.count:
+        told = a if a.count else b
+        return told.mean, told.squares
+    if a.mean is None or b.mean is None:
+        return None, None
+    share = b.count / (a.count + b.count)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = np.float64(b.mean) - a.mean
+        mean = _finite(a.mean + distance * share)
+        if a.squares is None or b.squares is None:
+            return mean, None
+        return mean, _finite(a.squares + b.squares + np.square(distance) * a.count * share)
 
 
 def _least(choose: Any, a: float | str | None, b: float | str | None) -> Any:
@@ -166,8 +188,10 @@ def _least(choose: Any, a: float | str | None, b: float | str | None) -> Any:
 
 
 def column_profile(column: Column, moments: Moments, sketch: Sketch) -> ColumnProfile:
-    """A column in figures, for the manifest; `std` is that of a sample."""
-    numeric = moments.count > 0
+    """A column in figures, for the manifest; `std` is that of a sample. Figures that no double can hold are absent."""
+    std = None
+    if moments.count > 1 and moments.squares is not None:
+        std = math.sqrt(moments.squares / (moments.count - 1))
     return ColumnProfile(
         name=column.name,
         type=column.type,
@@ -175,6 +199,6 @@ def column_profile(column: Column, moments: Moments, sketch: Sketch) -> ColumnPr
         distinct=sketch.estimate(),
         min=moments.min,
         max=moments.max,
-        mean=moments.mean if numeric else None,
-        std=math.sqrt(moments.squares / (moments.count - 1)) if moments.count > 1 else None,
+        mean=moments.mean,
+        std=std,
     )

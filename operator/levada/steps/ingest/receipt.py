@@ -26,8 +26,8 @@ class Moments(Model):
 
     nulls: int = 0
     count: int = 0  # numbers that are finite
-    mean: float = 0.0
-    squares: float = 0.0  # sum of squared distances from the mean
+    mean: float | None = None  # absent where there are no numbers, or no double can hold it
+    squares: float | None = None  # sum of squared distances from the mean; as `mean`
     min: float | str | None = None
     max: float | str | None = None
 
