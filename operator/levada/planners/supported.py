@@ -1,12 +1,14 @@
 """Fields that no part of Levada honours yet are refused by name, never ignored: this is the one list of them.
 
+Each is given with what to do instead.
+
 Beside them, what can be seen from a spec alone: schedules, durations, strategies. All checks raise Stalled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from levada.errors import Stalled
 from levada.names import Kind
@@ -14,65 +16,68 @@ from levada.planners import schedule, strategies
 from levada.resources import AnyResource, Dataset, Deployment, FeatureSet, ModelCandidate, ScoringRun, TrainingRun
 from levada.resources.conditions import Reason
 
+_Refused: TypeAlias = Iterator[tuple[str, str]]  # fields, each with what to do instead
+_OMIT = "leave it out"
+_OTHER_TASK = "use classification, regression or clustering"
 
-def _dataset(dataset: Dataset) -> Iterator[str]:
+
+def _dataset(dataset: Dataset) -> _Refused:
     if dataset.spec.source.type != "object":
-        yield f"spec.source.type: {dataset.spec.source.type}"
+        yield f"spec.source.type: {dataset.spec.source.type}", "use object, with the data as files"
 
 
-def _feature_set(feature_set: FeatureSet) -> Iterator[str]:
+def _feature_set(feature_set: FeatureSet) -> _Refused:
     spec = feature_set.spec
     if spec.engine.type != "duckdb":
-        yield f"spec.engine.type: {spec.engine.type}"
-    if spec.engine.endpoint is not None:
-        yield "spec.engine.endpoint"
+        yield f"spec.engine.type: {spec.engine.type}", "use duckdb, without endpoint"
     if spec.lookback is not None:
-        yield "spec.lookback"
+        yield "spec.lookback", _OMIT
 
 
-def _training_run(run: TrainingRun) -> Iterator[str]:
+def _training_run(run: TrainingRun) -> _Refused:
     spec = run.spec
     if spec.task == "forecast":
-        yield "spec.task: forecast"
+        yield "spec.task: forecast", _OTHER_TASK
     if spec.search is not None:
-        yield "spec.search"
+        yield "spec.search", _OMIT
     for index, algorithm in enumerate(spec.algorithms):
         if algorithm.search:
-            yield f"spec.algorithms[{index}].search"
+            yield f"spec.algorithms[{index}].search", _OMIT
     if spec.parallelism.mode != "models":
-        yield f"spec.parallelism.mode: {spec.parallelism.mode}"
+        yield f"spec.parallelism.mode: {spec.parallelism.mode}", "use models"
     if spec.gate is not None and spec.gate.incumbent is not None:
-        yield "spec.gate.incumbent"
+        yield "spec.gate.incumbent", _OMIT
 
 
-def _candidate(candidate: ModelCandidate) -> Iterator[str]:
+def _candidate(candidate: ModelCandidate) -> _Refused:
     if candidate.spec.task == "forecast":
-        yield "spec.task: forecast"
+        yield "spec.task: forecast", _OTHER_TASK
     if candidate.spec.signature is not None:
-        yield "spec.signature"
+        yield "spec.signature", _OMIT
 
 
-def _deployment(deployment: Deployment) -> Iterator[str]:
+def _deployment(deployment: Deployment) -> _Refused:
     spec = deployment.spec
     if spec.rollout.strategy != "replace":
-        yield f"spec.rollout.strategy: {spec.rollout.strategy}"
+        without = ", without steps" if spec.rollout.steps is not None else ""
+        yield f"spec.rollout.strategy: {spec.rollout.strategy}", f"use replace{without}"
     for name in ("fallback", "revert", "cache"):
         if getattr(spec, name) is not None:
-            yield f"spec.{name}"
+            yield f"spec.{name}", _OMIT
     if spec.features.by_entity_key:
-        yield "spec.features.byEntityKey"
+        yield "spec.features.byEntityKey", _OMIT
     if spec.async_ is not None:
-        yield "spec.async"
+        yield "spec.async", _OMIT
     if spec.monitoring.drift:
-        yield "spec.monitoring.drift"
+        yield "spec.monitoring.drift", _OMIT
     if spec.monitoring.outcomes is not None:
-        yield "spec.monitoring.outcomes"
+        yield "spec.monitoring.outcomes", _OMIT
     for index, test in enumerate(spec.tests):
         if test.type == "latency":
-            yield f"spec.tests[{index}].type: latency"
+            yield f"spec.tests[{index}].type: latency", "use smoke or quality, or leave the test out"
 
 
-def _scoring_run(run: ScoringRun) -> Iterator[str]:
+def _scoring_run(run: ScoringRun) -> _Refused:
     yield from ()
 
 
@@ -86,7 +91,7 @@ def _uris(resource: AnyResource) -> Iterator[tuple[str, str]]:
             yield "spec.model.uri", spec.model.uri
 
 
-_UNSUPPORTED: dict[Kind, Callable[[Any], Iterator[str]]] = {
+_UNSUPPORTED: dict[Kind, Callable[[Any], _Refused]] = {
     Kind.DATASET: _dataset,
     Kind.FEATURE_SET: _feature_set,
     Kind.TRAINING_RUN: _training_run,
@@ -98,8 +103,8 @@ _UNSUPPORTED: dict[Kind, Callable[[Any], Iterator[str]]] = {
 
 def check(resource: AnyResource, *, local: bool) -> None:
     """Raise Stalled for the first thing in a spec that cannot be carried out."""
-    for field in _UNSUPPORTED[resource.kind](resource):
-        raise Stalled(Reason.NOT_SUPPORTED, f"{field} is not supported yet; leave it out")
+    for field, instead in _UNSUPPORTED[resource.kind](resource):
+        raise Stalled(Reason.NOT_SUPPORTED, f"{field} is not supported yet; {instead}")
     spec = resource.spec
     for field, uri in _uris(resource):
         if uri.startswith("file:") and not local:

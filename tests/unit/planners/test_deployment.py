@@ -394,22 +394,30 @@ def test_dep6_replicas_and_autoscaling_are_handed_on(spec: dict[str, Any], expec
 
 
 @pytest.mark.parametrize(
-    ("spec", "field"),
+    ("spec", "field", "instead"),
     [
-        ({"rollout": {"strategy": "canary", "steps": [{"weight": 10}]}}, "spec.rollout.strategy: canary"),
-        ({"rollout": {"strategy": "shadow"}}, "spec.rollout.strategy: shadow"),
-        ({"fallback": {"deadline": "20ms"}}, "spec.fallback"),
-        ({"revert": {"signals": ["quality"]}}, "spec.revert"),
-        ({"features": {"byEntityKey": True}}, "spec.features.byEntityKey"),
-        ({"cache": {}}, "spec.cache"),
-        ({"async": {"subject": "late.requests"}}, "spec.async"),
-        ({"monitoring": {"drift": True}}, "spec.monitoring.drift"),
-        ({"monitoring": {"outcomes": "arrivals"}}, "spec.monitoring.outcomes"),
-        ({"tests": [{"type": "latency", "maximum": 1}]}, "spec.tests[0].type: latency"),
+        (
+            {"rollout": {"strategy": "canary", "steps": [{"weight": 10}]}},
+            "spec.rollout.strategy: canary",
+            "use replace, without steps",
+        ),
+        ({"rollout": {"strategy": "shadow"}}, "spec.rollout.strategy: shadow", "use replace"),
+        ({"fallback": {"deadline": "20ms"}}, "spec.fallback", "leave it out"),
+        ({"revert": {"signals": ["quality"]}}, "spec.revert", "leave it out"),
+        ({"features": {"byEntityKey": True}}, "spec.features.byEntityKey", "leave it out"),
+        ({"cache": {}}, "spec.cache", "leave it out"),
+        ({"async": {"subject": "late.requests"}}, "spec.async", "leave it out"),
+        ({"monitoring": {"drift": True}}, "spec.monitoring.drift", "leave it out"),
+        ({"monitoring": {"outcomes": "arrivals"}}, "spec.monitoring.outcomes", "leave it out"),
+        (
+            {"tests": [{"type": "latency", "maximum": 1}]},
+            "spec.tests[0].type: latency",
+            "use smoke or quality, or leave the test out",
+        ),
     ],
 )
-def test_x5_what_is_not_honoured_yet_is_refused_by_name(spec: dict[str, Any], field: str) -> None:
+def test_x5_what_is_not_honoured_yet_is_refused_by_name(spec: dict[str, Any], field: str, instead: str) -> None:
     made = world(**spec)
     planned = made.reconcile(SERVED)
     assert planned.serving is None
-    assert says(served(made)) == ("False", Reason.NOT_SUPPORTED, f"{field} is not supported yet; leave it out")
+    assert says(served(made)) == ("False", Reason.NOT_SUPPORTED, f"{field} is not supported yet; {instead}")

@@ -19,27 +19,37 @@ SOURCES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize(
-    ("resource", "field"),
+    ("resource", "field", "instead"),
     [
-        *((dataset(source={"type": t, t: block}), f"spec.source.type: {t}") for t, block in SOURCES.items()),
-        (feature_set(engine={"type": "spark", "endpoint": "sc://spark:15002"}), "spec.engine.type: spark"),
-        (feature_set(lookback="24h"), "spec.lookback"),
+        *(
+            (dataset(source={"type": t, t: block}), f"spec.source.type: {t}", "use object, with the data as files")
+            for t, block in SOURCES.items()
+        ),
+        (
+            feature_set(engine={"type": "spark", "endpoint": "sc://spark:15002"}),
+            "spec.engine.type: spark",
+            "use duckdb, without endpoint",
+        ),
+        (feature_set(lookback="24h"), "spec.lookback", "leave it out"),
         (
             training_run(
                 algorithms=[{"name": "a", "type": "kMeans", "search": {"k": {"integer": {"min": 2, "max": 9}}}}]
             ),
             "spec.algorithms[0].search",
+            "leave it out",
         ),
-        (training_run(parallelism={"mode": "hybrid"}), "spec.parallelism.mode: hybrid"),
-        (candidate(task="forecast"), "spec.task: forecast"),
-        (candidate(signature={"inputs": [{"name": "x", "type": "float64"}]}), "spec.signature"),
+        (training_run(parallelism={"mode": "hybrid"}), "spec.parallelism.mode: hybrid", "use models"),
+        (candidate(task="forecast"), "spec.task: forecast", "use classification, regression or clustering"),
+        (candidate(signature={"inputs": [{"name": "x", "type": "float64"}]}), "spec.signature", "leave it out"),
     ],
 )
-def test_x5_fields_that_nothing_honours_yet_are_refused_by_name(resource: AnyResource, field: str) -> None:
+def test_x5_fields_that_nothing_honours_yet_are_refused_by_name(
+    resource: AnyResource, field: str, instead: str
+) -> None:
     with pytest.raises(Stalled) as refused:
         supported.check(resource, local=True)
     assert refused.value.reason == Reason.NOT_SUPPORTED
-    assert str(refused.value) == f"{field} is not supported yet; leave it out"
+    assert str(refused.value) == f"{field} is not supported yet; {instead}"
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,11 @@ def test_split2_the_split_is_the_same_for_the_same_version_and_definition() -> N
             "spec.evaluators[1]: the evaluator 'regressionErrors' is not for classification; use roc or "
             "precisionRecall or calibration or confusion",
         ),
-        ({"task": "forecast"}, Reason.NOT_SUPPORTED, "spec.task: forecast is not supported yet; leave it out"),
+        (
+            {"task": "forecast"},
+            Reason.NOT_SUPPORTED,
+            "spec.task: forecast is not supported yet; use classification, regression or clustering",
+        ),
         ({"search": {}}, Reason.NOT_SUPPORTED, "spec.search is not supported yet; leave it out"),
         (
             {"gate": {"incumbent": {"deployment": "late"}}},
@@ -337,7 +341,7 @@ def test_split2_the_split_is_the_same_for_the_same_version_and_definition() -> N
         (
             {"parallelism": {"mode": "data"}},
             Reason.NOT_SUPPORTED,
-            "spec.parallelism.mode: data is not supported yet; leave it out",
+            "spec.parallelism.mode: data is not supported yet; use models",
         ),
     ],
 )
