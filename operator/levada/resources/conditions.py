@@ -29,14 +29,12 @@ class Reason(StrEnum):
     SUCCEEDED = "Succeeded"
     SERVING = "Serving"
     PROGRESSING = "Progressing"
-    UP_TO_DATE = "UpToDate"
     SUSPENDED = "Suspended"
     DELETED = "Deleted"
     # waiting
     WAITING_FOR_REFERENCE = "WaitingForReference"
     WAITING_FOR_INPUT = "WaitingForInput"
     WAITING_FOR_APPROVAL = "WaitingForApproval"
-    WAITING_FOR_SCHEDULE = "WaitingForSchedule"
     STORE_UNAVAILABLE = "StoreUnavailable"
     RETRYING = "Retrying"
     # the user must act

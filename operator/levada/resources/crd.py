@@ -1,9 +1,7 @@
-"""Custom resource definitions, generated from the models: `python -m levada.resources.crd [folder]`."""
+"""Custom resource definitions, generated from the models (`make generate`)."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -146,10 +144,3 @@ class _Dumper(yaml.SafeDumper):
 
 def _yaml(document: dict[str, Any]) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "crds")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files().items():
-        (folder / name).write_text(text)
