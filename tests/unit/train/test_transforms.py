@@ -12,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from levada.errors import Stalled
 from levada.features.types import NULL_STRING
 from levada.methods.transforms import TRANSFORMS, Block, Fitted, apply, transform_of
+from levada.methods.transforms.categories import frequencies
 from levada.resources.featureset import TransformStep
 
 NAN = float("nan")
@@ -192,3 +193,23 @@ def test_conformance_a_transform_names_every_column_it_gives(step: dict[str, Any
 
 def test_the_registry_names_all_transforms() -> None:
     assert set(TRANSFORMS) == {"impute", "clip", "scale", "encode", "bin"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prep2_frequencies_of_random_texts_are_those_that_numpy_counts(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    alphabet = [*"ab", "", "ä", "\U0001f600", "ﬀ", " ", NULL_STRING]
+    lengths = generator.integers(0, 4, 3000)
+    values = np.array(["".join(generator.choice(alphabet, n)) for n in lengths], dtype=object)
+    found, counts = np.unique(values.astype(str), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    keys, ours = frequencies(values)
+    assert keys == found[order].tolist()
+    assert ours.tolist() == counts[order].tolist()
+
+
+def test_prep2_one_long_text_makes_no_other_text_longer() -> None:
+    values = np.array(["a", "b"] * 50_000 + ["x" * 1_000_000], dtype=object)  # as numpy's texts: 400 GB
+    assert frequencies(values)[0][:2] == ["a", "b"]
+    impute = {"impute": {"strategy": "mostFrequent"}}
+    assert fit(impute, Block(("t",), values.reshape(-1, 1))).learned == {"fill": {"t": "a"}}

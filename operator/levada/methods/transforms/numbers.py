@@ -11,6 +11,7 @@ from levada.errors import Stalled
 from levada.features.types import NULL_STRING
 from levada.methods.graph import DOUBLE, FLOAT, ML, Graph
 from levada.methods.transforms.base import Block, Recipe
+from levada.methods.transforms.categories import frequencies
 from levada.resources.conditions import Reason
 from levada.resources.featureset import Clip, Impute
 
@@ -20,6 +21,18 @@ def demand_numbers(block: Block, transform: str, hint: str) -> None:
     if block.is_text:
         raise Stalled(
             Reason.INVALID_SPEC, f"the transform {transform} takes numbers, and '{block.names[0]}' is a text: {hint}"
+        )
+
+
+def _refuse_infinite(block: Block, values: npt.NDArray[Any], transform: str) -> None:
+    """Raise Stalled where a transform would learn from what is infinite; `values` [..., k]."""
+    infinite = np.isinf(values).reshape(-1, len(block.names)).any(axis=0)
+    if infinite.any():
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"the feature '{block.names[int(np.argmax(infinite))]}' is infinite in rows of the training part, from "
+            f"which {transform} cannot learn: clip it before, bound its source by quality checks, or divide by "
+            "nullif(..., 0) where it is derived",
         )
 
 
@@ -47,6 +60,7 @@ class ImputeTransform:
         if block.is_text:
             return self._fit_text(block, config)
         fills = _row([self._fill(column, config) for column in block.values.T], block)
+        _refuse_infinite(block, fills, "impute")
         element = block.element
 
         def write(graph: Graph, x: str) -> str:
@@ -77,13 +91,13 @@ class ImputeTransform:
                 "indicator (encode makes a category of a missing text)",
             )
         values = block.values.ravel()
-        fill = most_frequent(values[values != NULL_STRING].astype(str))
+        fill = frequencies(values[values != NULL_STRING])[0][0]
 
         def write(graph: Graph, x: str) -> str:
             missing = graph.op("Equal", x, graph.constant(np.array([[NULL_STRING]], dtype=object)))
-            return graph.op("Where", missing, graph.constant(np.array([[str(fill)]], dtype=object)), x)
+            return graph.op("Where", missing, graph.constant(np.array([[fill]], dtype=object)), x)
 
-        return Recipe(block.names, block.element, write, {"fill": {block.names[0]: str(fill)}})
+        return Recipe(block.names, block.element, write, {"fill": {block.names[0]: fill}})
 
 
 class ClipTransform:
@@ -134,6 +148,7 @@ class ScaleTransform:
         from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
         demand_numbers(block, "scale", "encode it")
+        _refuse_infinite(block, block.values, "scale")
         values = block.values.astype(np.float64)
         if config == "standard":
             standard = StandardScaler().fit(values)
