@@ -196,6 +196,16 @@ def test_split3_an_even_split_has_no_warning(bench: Bench) -> None:
     assert context.warnings == []
 
 
+@pytest.mark.parametrize("value", [1e200, np.finfo(np.float64).max])
+def test_split3_figures_that_no_double_can_hold_are_left_out(bench: Bench, value: float) -> None:
+    table = replace(things(), "size", np.where(np.arange(400) % 2, value, 1.0))
+    transform = [{"columns": ["size"], "steps": [{"clip": {"max": 10}}]}]
+    work = train_work(version(bench, table), split={"type": "sequential"}, transform=transform)
+    statistics = split_of(bench, model_of(bench, run_training(bench, work))).statistics["train"]
+    assert "std:size" not in statistics
+    assert np.isfinite(list(statistics.values())).all()
+
+
 def test_rows_without_a_label_are_left_out_with_their_count(bench: Bench) -> None:
     table = things()
     holes = pc.if_else(pc.less(table["id"], 30), pa.scalar(None, pa.bool_()), table["label"])
@@ -217,6 +227,7 @@ def test_a_column_without_any_value_is_left_out_and_named(bench: Bench) -> None:
     assert any(warning.startswith("the feature 'empty' has no value") for warning in context.warnings)
 
 
+IN_ORDER = {"split": {"type": "sequential", "shuffle": False}}
 LINEAR = [{"name": "line", "type": "linearRegression"}]
 
 
@@ -251,7 +262,23 @@ def replace(table: pa.Table, name: str, values: Any) -> pa.Table:
             Reason.INVALID_SPEC,
             "'at' .* is a timestamp.*derive numbers",
         ),
-        ({"size": [float("inf")] * 400}, {}, {}, Reason.INVALID_DATA, "the feature 'size' is infinite in row 0"),
+        ({"size": [float("inf")] * 400}, {}, {}, Reason.INVALID_DATA, "the feature 'size' is infinite in rows of the"),
+        ({"size": [1.0] * 399 + [float("inf")]}, {}, IN_ORDER, Reason.INVALID_DATA, "'size' is infinite in row 399"),
+        ({"size": [float("-inf")] + [1.0] * 399}, {}, IN_ORDER, Reason.INVALID_DATA, "'size' is infinite in row 0"),
+        (
+            {"size": [1.0, float("inf")] * 200},
+            {},
+            {"transform": [{"columns": ["size"], "steps": [{"scale": "standard"}]}]},
+            Reason.INVALID_DATA,
+            "the feature 'size' is infinite in rows of the training part, from which scale cannot learn",
+        ),
+        (
+            {"size": [float("inf")] + [1.0] * 399},
+            {},
+            IN_ORDER | {"select": {"method": "anova", "k": 2}},
+            Reason.INVALID_DATA,
+            "'size' is infinite in row 0",
+        ),
         (
             {},
             {},

@@ -151,7 +151,10 @@ def _fit_group(group: Group, values: Columns) -> FittedGroup:
     _check_refusal(group)
     names = tuple(column.name for column in group.columns)
     cells = np.concatenate([values[name] for name in names], axis=1)
-    block = Block(names, cells.astype(np.float32) if group.element == FLOAT else cells)
+    if group.element == FLOAT:
+        with np.errstate(over="ignore"):  # infinite, as the graph's own cast makes it
+            cells = cells.astype(np.float32)
+    block = Block(names, cells)
     steps = list(group.steps)
     if group.element == STRING and all(step.encode is None and step.plugin is None for step in steps):
         steps += DEFAULT_TEXT

@@ -46,7 +46,7 @@ def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> M
         parts = {p.name: numbers_of(split_manifest, p.name, context.objects, where) for p in split_manifest.parts}
         warned = _check_label(label, parts)
     with _phase(context, "transform"), threadpool_limits(threads):
-        matrix = make_matrix(work, version, label, parts["train"], algorithm.accepts_gaps, threads)
+        matrix = make_matrix(work, version, label, parts, algorithm.accepts_gaps, threads)
     with _phase(context, "fit"), threadpool_limits({"openmp": threads, "blas": 1}):  # BLAS adds up as its threads fall
         fitted, messages = _fit(context, work, algorithm, matrix, label, parts, split_manifest.shuffle, threads)
     with _phase(context, "convert"):

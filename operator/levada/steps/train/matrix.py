@@ -14,6 +14,7 @@ from levada.errors import Stalled
 from levada.features.graph import Stage, merge
 from levada.features.model import OnnxModel
 from levada.methods.selectors import Ranked
+from levada.methods.splitters import Parts
 from levada.resources.conditions import Reason
 from levada.resources.featureset import Select
 from levada.steps.io import TrainWork
@@ -50,11 +51,12 @@ def make_matrix(
     work: TrainWork,
     version: Version,
     label: Label | None,
-    train: npt.NDArray[np.int64],
+    parts: Parts,
     accepts_gaps: bool,
     threads: int,
 ) -> Matrix:
-    """Fit transforms and selection on the rows `train` and apply them to all; raises Stalled."""
+    """Fit transforms and selection on the training part and apply them to all rows; raises Stalled."""
+    train = parts["train"]
     features = version.features()
     check_names(work.transform, features)
     columns = version.read(version.inputs(features))
@@ -71,8 +73,7 @@ def make_matrix(
     learned: dict[str, Any] = {}
     graph = fit_features(plan_groups(features, work.transform), fitted_on)
     if work.select is not None:
-        labels = label.values[train] if label is not None else None
-        keep, ranking = _select(work, version, graph, take(columns, train), labels)
+        keep, ranking = _select(work, version, graph, columns, label, train)
         learned["ranking"] = ranking[:SHOWN_RANKING]
         sources = {source for name, source in zip(graph.names, graph.sources, strict=True) if name in keep}
         kept = [column for column in features if column.name in sources]
@@ -80,7 +81,8 @@ def make_matrix(
     learned["transforms"] = graph.learned
     stages = [*_derived_stage(version), Stage(graph.model, "features/")]
     values = _run(stages, columns, threads)
-    _refuse_infinite(graph, values, train)
+    used = np.sort(np.concatenate(list(parts.values())))
+    _refuse_infinite(graph, values[used], used)
     if graph.may_have_gaps and not accepts_gaps:
         fills = medians(values[train])
         stages = [*stages[:-1], replace(stages[-1], outputs={FEATURES: GAPPED}), Stage(filling(fills), "fill/")]
@@ -107,24 +109,32 @@ def _run(stages: list[Stage], columns: Columns, threads: int) -> npt.NDArray[np.
 
 
 def _select(
-    work: TrainWork, version: Version, graph: FeatureGraph, columns: Columns, labels: npt.NDArray[Any] | None
+    work: TrainWork,
+    version: Version,
+    graph: FeatureGraph,
+    columns: Columns,
+    label: Label | None,
+    train: npt.NDArray[np.int64],
 ) -> tuple[list[str], list[tuple[str, float]]]:
     """Names of the features that are kept, and the ranking that chose them (none for the caller's own choice)."""
     select = work.select
     assert isinstance(select, Select)
     if select.method == "columns":
         return chosen(select, graph), []
-    values = _run([*_derived_stage(version), Stage(graph.model, "features/")], columns, 1)
+    values = _run([*_derived_stage(version), Stage(graph.model, "features/")], take(columns, train), 1)
+    _refuse_infinite(graph, values, train)
     values = np.where(np.isnan(values), medians(values), values)
+    labels = label.values[train] if label is not None else None
     return ranked(select, graph, Ranked(values, labels, work.spec.task, work.spec.split.seed))
 
 
-def _refuse_infinite(graph: FeatureGraph, values: npt.NDArray[np.float32], train: npt.NDArray[np.int64]) -> None:
-    infinite = np.isinf(values[train])
+def _refuse_infinite(graph: FeatureGraph, values: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> None:
+    """Raise Stalled at the first infinite feature; `values` are those of `rows`."""
+    infinite = np.isinf(values)
     if infinite.any():
         row, column = np.argwhere(infinite)[0]
         raise Stalled(
             Reason.INVALID_DATA,
-            f"the feature '{graph.names[column]}' is infinite in row {train[row]}: bound its source by quality checks "
+            f"the feature '{graph.names[column]}' is infinite in row {rows[row]}: bound its source by quality checks "
             "or clip, or divide by nullif(..., 0) where it is derived",
         )

@@ -136,7 +136,8 @@ def _stored(context: StepContext, prefix: str, name: Any, numbers: npt.NDArray[n
 
 
 def _statistics(version: Version, label: Label | None, parts: Parts) -> dict[str, dict[str, float]]:
-    """For each part: labelMean or labelShare:<class>, and mean:<feature> and std:<feature> of the numeric features."""
+    """For each part: labelMean or labelShare:<class>, and mean:<feature> and std:<feature> of the numeric features;
+    without those that no double can hold."""
     present = {name: numbers for name, numbers in parts.items() if len(numbers)}
     found: dict[str, dict[str, float]] = {name: {"rows": len(numbers)} for name, numbers in present.items()}
     if label is not None:
@@ -144,7 +145,8 @@ def _statistics(version: Version, label: Label | None, parts: Parts) -> dict[str
         classes, codes = (None, label.values) if is_number else np.unique(label.values, return_inverse=True)
         for name, numbers in present.items():
             if classes is None:
-                found[name]["labelMean"] = float(np.mean(label.values[numbers]))
+                with np.errstate(over="ignore"):
+                    found[name]["labelMean"] = float(np.mean(label.values[numbers]))
             else:
                 counts = np.bincount(codes[numbers], minlength=len(classes))
                 shown = [bool(c) for c in classes] if label.is_boolean else classes
@@ -157,9 +159,10 @@ def _statistics(version: Version, label: Label | None, parts: Parts) -> dict[str
             there = values[numbers, 0]
             there = there[np.isfinite(there)]
             if len(there):
-                found[name][f"mean:{feature}"] = float(np.mean(there))
-                found[name][f"std:{feature}"] = float(np.std(there))
-    return found
+                with np.errstate(over="ignore", invalid="ignore"):
+                    found[name][f"mean:{feature}"] = float(np.mean(there))
+                    found[name][f"std:{feature}"] = float(np.std(there))
+    return {name: {figure: v for figure, v in figures.items() if np.isfinite(v)} for name, figures in found.items()}
 
 
 def _imbalances(statistics: dict[str, dict[str, float]], limit: float) -> list[str]:
@@ -195,7 +198,7 @@ def _shifted(part: str, figures: dict[str, float], train: dict[str, float], limi
         before = train.get(figure)
         if kind != "mean" or before is None:
             continue
-        scale = max(abs(before), train[f"std:{name}"])
+        scale = max(abs(before), train.get(f"std:{name}", abs(before)))
         if scale > 0 and abs(value - before) > limit * scale:
             shifts[name] = (value - before) / scale, before, value
     if not shifts:
