@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -71,8 +73,22 @@ class Stage(Generic[T, R]):
             return
 
 
-def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, made in a thread of its own up to `depth` ahead."""
+def in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterator[T], ahead: int) -> Iterator[R]:
+    """The results for all items in their order, at most `ahead` of them made before they are asked for."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(call, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """The same items, made in a thread of its own up to `depth` ahead.
+
+    Close it before what the items are read from: until then the thread may be reading.
+    """
     ahead: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(depth)
     stopped = threading.Event()
 
@@ -86,7 +102,8 @@ def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
         except BaseException as error:
             ahead.put(error)
 
-    thread = threading.Thread(target=make, name="prefetch")
+    # A daemon: who leaves it open may end all the same.
+    thread = threading.Thread(target=make, name="prefetch", daemon=True)
     thread.start()
     try:
         while (got := ahead.get()) is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from levada.resources.status import InputVersion
 from levada.steps import score
 from levada.steps.context import StepContext
 from levada.steps.io import ScoreOutput, ScoreWork
+from levada.steps.prepare import engine
 from tests.support.steps import Bench
 from tests.support.training import DERIVE, FEATURES, model_of, run_training, things, train_work
 from tests.support.versions import NAMESPACE, column_type, prefix_of, write_version
@@ -287,6 +290,34 @@ def test_score1_a_dataset_whose_lookups_are_joined_has_the_scores_of_the_prepare
     joined = scores(bench, run(bench, work, parts))
     assert joined["value"].to_numpy().tobytes() == prepared["value"].to_numpy().tobytes()
     assert joined["id"].to_pylist() == list(range(200))
+
+
+def test_x5_nobody_reads_from_an_engine_that_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring fails while rows are joined ahead: the engine is closed once those who read from it have ended."""
+    manifest, raw = looked_up(bench)
+    model = trained(bench, manifest)
+    work = work_for(model, source="dataset", prefixes=[batch(bench, raw)], execution="scoring-0000000000000002")
+    reading: list[list[str]] = []
+    opened = engine.opened
+
+    @contextmanager
+    def watched(*arguments: Any) -> Iterator[Any]:
+        with opened(*arguments) as connection:
+            try:
+                yield connection
+            finally:
+                reading.append([thread.name for thread in threading.enumerate() if thread.name == "prefetch"])
+
+    def stream(*_: Any) -> Iterator[pa.RecordBatch]:
+        while True:
+            yield from raw.append_column("size", pa.array([1.0] * 200)).to_batches()
+
+    monkeypatch.setattr(engine, "opened", watched)
+    monkeypatch.setattr(engine, "stream", stream)
+    monkeypatch.setattr(OnnxModel, "run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(bench, work)
+    assert reading == [[]]
 
 
 def object_work(bench: Bench, model: ModelManifest, folder: Path, type: str = "csv", **more: Any) -> ScoreWork:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from levada.steps.stages import Aborted, Stage, prefetch
+from levada.steps.stages import Aborted, Stage, in_order, prefetch
 
 
 def _numbers(until: int, fail: bool = False) -> Iterator[int]:
@@ -75,5 +76,28 @@ def test_who_stops_early_leaves_no_thread_behind() -> None:
     before = threading.active_count()
     made = prefetch(_numbers(10_000), 2)
     assert next(made) == 0
-    made.close()  # type: ignore[attr-defined]
+    made.close()
     assert threading.active_count() == before
+
+
+def test_a_thread_that_makes_ahead_keeps_no_process_alive() -> None:
+    made = prefetch(_numbers(10_000), 2)
+    assert next(made) == 0
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    assert thread.daemon
+    made.close()
+
+
+def test_results_come_in_the_order_of_items_and_no_more_than_asked_are_made_ahead() -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            begun.append(number)
+            yield number
+
+    with ThreadPoolExecutor(3) as pool:
+        made = in_order(pool, lambda number: number * 10, items(), 4)
+        assert next(made) == 0
+        assert begun == [0, 1, 2, 3]
+        assert list(made) == [number * 10 for number in range(1, 20)]

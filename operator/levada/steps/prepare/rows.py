@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +18,8 @@ from levada.features.types import ColumnType
 from levada.resources.conditions import Reason
 from levada.steps.parquet import ParquetFile
 from levada.steps.prepare.engine import BATCH_ROWS
-from levada.steps.stages import Stage, prefetch
+from levada.steps.stages import Stage, in_order, prefetch
 from levada.stores.ports import Objects
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Derivation:
@@ -126,26 +121,15 @@ def write_rows(
 ) -> list[StoredFile]:
     """Derive and write all rows, counting them; reading, deriving and writing go on beside one another."""
     # Closed here and not some time later: the engine goes when this ends, and nobody may read from it then.
-    read = cast("Generator[pa.RecordBatch, None, None]", prefetch(batches, depth=2))
+    read = prefetch(batches, depth=2)
     with ThreadPoolExecutor(workers, "derive") as pool, Stage(parts.write, depth=2) as written, closing(read):
-        for table in _in_order(pool, derivation, read, workers + 1):
+        for table in in_order(pool, derivation, read, workers + 1):
             if table.num_rows == 0:
                 continue
             counts.add(table)
             written.put(table)
             progress(counts.rows)
     return written.result
-
-
-def _in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterator[T], ahead: int) -> Iterator[R]:
-    """The results for all items in their order, a few made ahead."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(call, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _repeated(keys: pa.Table) -> int:

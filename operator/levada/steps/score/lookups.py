@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,9 @@ def looked_up(
         engine.lock(connection, files)
         joined = lookup_sql(ROWS, [(spec, relations[spec.prefix]) for spec in lookups])
         wanted = ", ".join(quote(name) for name in [*columns, *(c.name for spec in lookups for c in spec.columns)])
-        yield prefetch(engine.stream(connection, f"SELECT {wanted} FROM ({joined}) ORDER BY {NUMBER}"), 4)
+        stream = engine.stream(connection, f"SELECT {wanted} FROM ({joined}) ORDER BY {NUMBER}")
+        with closing(prefetch(stream, 4)) as ahead:
+            yield ahead
 
 
 def _write(given: Given, columns: Sequence[str], start: int, stop: int, size: int, path: Path) -> None:

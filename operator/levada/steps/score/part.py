@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from levada.steps.rows import tensors
 from levada.steps.score.output import OWN, PROBABILITIES, ROW, VALUE, Layout, plain
 from levada.steps.score.receipt import Receipt, draft
 from levada.steps.score.source import Given, open_given, part_of
-from levada.steps.stages import Stage, prefetch
+from levada.steps.stages import Stage, in_order, prefetch
 
 MODEL = "model.onnx"
 AHEAD = 4  # batches that wait between two stages
@@ -65,8 +64,11 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, pref
         batches = stack.enter_context(_batches(context, given, model, layout, lookups, start, stop))
         file = stack.enter_context(Stage(partial(_write, context, prefix, key), AHEAD))
         copy = stack.enter_context(_copied(context, work, model, layout, start))
+        # Closed before that which it reads from: nobody may read from an engine that is gone.
+        ahead = stack.enter_context(closing(prefetch(prepared(batches), AHEAD)))
+        pool = stack.enter_context(ThreadPoolExecutor(cores(), "score"))
         done = start
-        for rows in _in_order(score, prefetch(prepared(batches), AHEAD), cores()):
+        for rows in in_order(pool, score, ahead, cores() + 2):
             file.put(rows[1])
             if copy is not None:
                 copy.put(rows)
@@ -145,18 +147,6 @@ def _batches(
         own += [*spec.on, *([spec.as_of] if spec.as_of else [])]
     with looked_up(context, given, lookups, list(dict.fromkeys(own)), start, stop, CHUNK_ROWS) as batches:
         yield batches
-
-
-def _in_order(score: Callable[[Prepared], Scored], batches: Iterator[Prepared], threads: int) -> Iterator[Scored]:
-    """Each batch scored, several at a time, handed on in their order."""
-    waiting: deque[Future[Scored]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in batches:
-            waiting.append(pool.submit(score, batch))
-            if len(waiting) > threads + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _write(context: StepContext, prefix: str, key: str, items: Iterator[pa.RecordBatch]) -> StoredFile:
