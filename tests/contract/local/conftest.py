@@ -62,7 +62,9 @@ class Bench:
     fetched: list[str] = field(default_factory=list)
     steps: Scripted = field(default_factory=Scripted)
 
-    def write(self, *indexes: str, name: str = "ingest", results: bool = True, **fields: object) -> Job:
+    def write(
+        self, *indexes: str, name: str = "ingest", results: bool = True, spec: DatasetSpec = SPEC, **fields: object
+    ) -> Job:
         """A job whose indexes do what their scripts say; results lie in the store as steps would have put them."""
         for index, words in enumerate(indexes):
             (self.script / str(index)).write_text(words)
@@ -70,7 +72,7 @@ class Bench:
             if results:
                 self.objects.put(f"steps/{OWNER.namespace}/{name}/{index}.json", result.to_bytes())
         owner = Owner(kind=OWNER.kind, namespace=OWNER.namespace, name=OWNER.name, uid="uid", generation=1)
-        work = IngestWork(batch="batch-1", spec=SPEC)
+        work = IngestWork(batch="batch-1", spec=spec)
         step_input = StepInput(job=name, owner=owner, execution="batch-1", completions=len(indexes), work=work)
         wanted = {"completions": len(indexes), "parallelism": len(indexes), **fields}
         return Job(name=name, owner=OWNER, input=step_input, **wanted)  # type: ignore[arg-type]
@@ -115,6 +117,10 @@ class Bench:
         """The process of a step once it hangs."""
         path = self.script / "hanging"
         return await eventually(lambda: int(path.read_text() or 0) if path.exists() else 0)
+
+    def given(self, job: Job) -> StepInput:
+        """What the steps of a job are given."""
+        return StepInput.from_bytes((self.home.jobs / OWNER.namespace / job.name / "input.json").read_bytes())
 
     def attempts(self) -> list[str]:
         """The indexes that were attempted, in order."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from levada.engines.local.jobs import LONGEST_BACKOFF, backoff
 from levada.resources.conditions import Reason
-from tests.contract.local.conftest import OWNER, Bench, eventually
+from tests.contract.local.conftest import OWNER, SPEC, Bench, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +108,35 @@ async def test_x5_an_ended_engine_takes_its_steps_along_and_the_next_goes_on(ben
     assert state.phase == "succeeded"
     assert sorted(bench.attempts()) == ["0", "1", "1"]
     assert sorted(bench.fetched) == [f"steps/default/ingest/{index}.json" for index in (0, 1)]
+
+
+async def test_x5_a_stopped_job_goes_on_with_the_spec_as_it_is_now(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        jobs.ensure(bench.write("hang ok"))
+        await bench.hanging()
+
+    edited = SPEC.model_copy(update={"retries": 7})
+    job = bench.write("ok", spec=edited)
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+    assert bench.given(job).work == job.input.work
+
+
+async def test_x5_a_stopped_job_that_is_divided_otherwise_does_all_of_its_parts_anew(bench: Bench) -> None:
+    before = bench.write("ok", "hang", "ok", parallelism=1)
+    async with bench.jobs() as jobs:
+        jobs.ensure(before)
+        await bench.hanging()
+
+    job = bench.write("ok", "ok")
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+
+    assert [result.index for result in state.results] == [0, 1]
+    assert bench.given(job).completions == 2
+    assert sorted(bench.attempts()) == ["0", "0", "1", "1"]
 
 
 async def test_x5_a_step_that_was_done_when_the_engine_was_killed_is_not_run_again(bench: Bench) -> None:

@@ -112,9 +112,7 @@ class Jobs:
         if not self.is_new(job):
             return
         key = _key(job)
-        folder = self._folder / key
-        if not (folder / "input.json").exists():
-            write_atomically(folder / "input.json", job.input.to_bytes())
+        _write_input(self._folder / key, job.input)
         self._owners[key] = job.owner
         self._running[key] = _Running(job, datetime.now(UTC))
         task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
@@ -370,6 +368,16 @@ def _forkers(home: Home) -> dict[str, Starter]:
 
 def _key(job: Job) -> str:
     return f"{job.owner.namespace}/{job.name}"
+
+
+def _write_input(folder: Path, wanted: StepInput) -> None:
+    """Write what the steps of a job are given; the spec may have been edited since the job was stopped."""
+    path = folder / "input.json"
+    if path.exists() and StepInput.from_bytes(path.read_bytes()).completions != wanted.completions:
+        # What the index of so many has done is not what the same index of another number has to do.
+        for index in folder.glob("*/"):
+            shutil.rmtree(index)
+    write_atomically(path, wanted.to_bytes())
 
 
 def _prepare(folder: Path) -> Path:
