@@ -38,7 +38,9 @@ GUARD = 60.0  # seconds; a guard, not a measurement
 class Scripted:
     """Starts tests/contract/local/step.py in the place of steps, and counts."""
 
-    started = 0
+    def __init__(self) -> None:
+        self.started = 0
+        self.environment: dict[str, str] = {}  # of the last one
 
     async def start(self) -> None: ...
 
@@ -46,6 +48,7 @@ class Scripted:
 
     async def step(self, step: str, input: Path, environment: dict[str, str], log: Path) -> Child:
         self.started += 1
+        self.environment = environment
         return await spawn([sys.executable, "-S", str(Path(__file__).parent / "step.py"), str(input)], environment, log)
 
 

@@ -7,6 +7,7 @@ import signal
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -244,6 +245,25 @@ async def test_prep8_no_more_steps_run_than_job_and_machine_allow(bench: Bench, 
         os.kill(pid, signal.SIGKILL)
         await bench.until(lambda: not jobs.active)
         assert bench.steps.started == 4
+
+
+async def test_prep8_steps_that_run_beside_each_other_share_the_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEVADA_MEMORY_LIMIT_BYTES", raising=False)
+    async with bench.jobs(slots=4) as jobs:
+        await bench.outcome(jobs, bench.write("ok"))
+
+    share = int(bench.steps.environment["LEVADA_MEMORY_LIMIT_BYTES"])
+    assert 0 < 4 * share <= psutil.virtual_memory().total
+
+
+async def test_x3_the_memory_of_a_step_can_be_set(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEVADA_MEMORY_LIMIT_BYTES", "123456789")
+    async with bench.jobs() as jobs:
+        await bench.outcome(jobs, bench.write("ok"))
+
+    assert bench.steps.environment["LEVADA_MEMORY_LIMIT_BYTES"] == "123456789"
 
 
 async def test_x8_progress_is_the_sum_over_the_indexes(bench: Bench) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import structlog
 
 from levada.engines.local.children import Forker, Starter, end
@@ -81,6 +82,7 @@ class Jobs:
         self._stores = stores
         self._cores = slots
         self._slots = asyncio.Semaphore(slots)
+        self._memory = _free_memory() // slots  # bytes of a step
         self._changed = changed
         self._broken = broken
         self._forkers = forkers if forkers is not None else _forkers(home)
@@ -264,6 +266,8 @@ class Jobs:
                 "LEVADA_CPUS": str(self._cores),
             }
         )
+        # Memory is a share: each step by itself would take what it finds free for its own.
+        environment.setdefault("LEVADA_MEMORY_LIMIT_BYTES", str(self._memory))
         step, input_file = job.input.work.step, self._folder / key / "input.json"
         child = await self._forkers[step].step(step, input_file, environment, folder / "log.txt")
         try:
@@ -368,6 +372,14 @@ def _forkers(home: Home) -> dict[str, Starter]:
 
 def _key(job: Job) -> str:
     return f"{job.owner.namespace}/{job.name}"
+
+
+def _free_memory() -> int:
+    """Bytes that are available on the machine, or in the container that it is."""
+    available: int = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # none of cgroup v2, or one without a limit
+        available = min(available, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return available
 
 
 def _write_input(folder: Path, wanted: StepInput) -> None:
