@@ -28,20 +28,22 @@ class Accepted:
     def refusal(self, value: object, row: int) -> RequestError:
         """What to say of a value of a request (null: None)."""
         given = repr(value) if isinstance(value, str) else self._plain(value)
-        return bad(f"row {row}: column '{self._name}' is {given:.60}, {self._unseen()}")
+        return bad(
+            f"row {row}: column '{self._name}' is {given:.60}, which training has not seen; it takes: {self._known()}"
+        )
 
     def refusal_of_lookup(self, cell: Cell, row: int, feature_set: str) -> RequestError:
         """What to say of a cell that was looked up in a feature set."""
-        if _is_null(cell):
-            return bad(f"row {row}: the lookup in '{feature_set}' finds no value of '{self._name}', {self._unseen()}")
         given = repr(cell) if isinstance(cell, str) else self._plain(cell)
+        found = "no value of" if _is_null(cell) else f"{given:.60} as"
         return bad(
-            f"row {row}: the lookup in '{feature_set}' finds {given:.60} as column '{self._name}', {self._unseen()}"
+            f"row {row}: the lookup in '{feature_set}' finds {found} column '{self._name}', which training has not "
+            f"seen (it takes: {self._known()}); leave the row out, or train anew"
         )
 
-    def _unseen(self) -> str:
+    def _known(self) -> str:
         more = ", …" if len(self._shown) > _MOST_SHOWN else ""
-        return f"which training has not seen; it takes: {', '.join(self._shown[:_MOST_SHOWN])}{more}"
+        return ", ".join(self._shown[:_MOST_SHOWN]) + more
 
     def _plain(self, value: object) -> str:
         if value is None:

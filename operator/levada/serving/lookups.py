@@ -32,7 +32,7 @@ RETRY_SECONDS = 2.0
 
 
 class Lookup:
-    """A lookup of a model: `names` are the columns that it brings."""
+    """A lookup of a model in `feature_set`: `names` are the columns that it brings."""
 
     def __init__(self, spec: LookupSpec, table: LookupTable, index: dict[str, int]) -> None:
         """`index`: place of each request column. Raises ModelError if the request does not bring the key."""
@@ -41,6 +41,7 @@ class Lookup:
                 raise ModelError(
                     f"the lookup of '{spec.feature_set}' needs the column '{name}', which no request brings"
                 )
+        self.feature_set = spec.feature_set
         self.names = tuple(column.name for column in spec.columns)
         self._find = table.find
         self._keys = tuple(index[name] for name in spec.on)

@@ -10,6 +10,7 @@ import numpy as np
 
 from levada.artifacts import ModelManifest, Output
 from levada.features.cells import Cell
+from levada.serving.accepted import Accepted
 from levada.serving.columns import RequestColumn
 from levada.serving.errors import ModelError, RequestError
 from levada.serving.lookups import Lookup
@@ -17,6 +18,7 @@ from levada.serving.session import Array, Session, first_line
 
 Values = Sequence[object] | Array | None
 """A column of a request: JSON values, an array that RequestColumn.from_binary made, or None where it was left out."""
+Find = Callable[[Sequence[Cell]], tuple[Cell, ...]]
 
 
 class Signature:
@@ -54,6 +56,12 @@ class ServedModel:
         self.outputs: tuple[Output, ...] = tuple(manifest.outputs)
         self._session = session
         self._lookups = tuple(lookups)
+        self._accepted = {
+            column.name: Accepted(column.name, column.type, manifest.accepted[column.name])
+            for spec in manifest.lookups
+            for column in spec.columns
+            if column.name in manifest.accepted
+        }
         self._output_names = [output.name for output in self.outputs]
         self._check(session)
         places = {name: i for i, name in enumerate(self._output_names)}
@@ -62,26 +70,31 @@ class ServedModel:
         self._label = next((kinds[k] for k in ("label", "cluster") if k in kinds), None)
         self._prepare_one_row()
 
-    def score_one(self, values: Sequence[object]) -> Scores:
-        """The scores of one row of JSON values in the order of the signature; raises RequestError."""
+    def score_one(self, values: Sequence[object], *, unseen: bool = False) -> Scores:
+        """The scores of one row of JSON values in the order of the signature; raises RequestError.
+
+        `unseen`: whatever is looked up is scored, even where the model takes what training saw only.
+        """
         cells = self.signature.cells(values)
         with self._one_row:
             for buffer, index in self._direct_buffers:
                 buffer[0] = cells[index]
-            for find, buffers in self._lookup_buffers:
+            for find, buffers in self._unchecked_buffers if unseen else self._lookup_buffers:
                 for buffer, found in zip(buffers, find(cells), strict=True):
                     buffer[0] = found
             outputs = self._guarded(self._run_one)
         return Scores(1, outputs if self._session.block == 1 else [output[:1] for output in outputs])
 
-    def score(self, columns: Sequence[Values], rows: int) -> Scores:
-        """The scores of columns of `rows` values each, in the order of the signature; raises RequestError."""
+    def score(self, columns: Sequence[Values], rows: int, *, unseen: bool = False) -> Scores:
+        """The scores of columns of `rows` values each, in the order of the signature, as `score_one` gives them."""
         arrays = [c.vector(values, rows) for c, values in zip(self.signature.columns, columns, strict=True)]
         feeds = self._session.buffers(rows)
         for name, index in self._direct:
             feeds[name][:rows, 0] = arrays[index]
         for lookup in self._lookups:
             for name, found in zip(lookup.names, lookup.find_all(arrays), strict=True):
+                if name in self._accepted and not unseen:
+                    self._refuse_unseen(lookup, name, found.tolist())
                 if name in feeds:
                     feeds[name][:rows, 0] = found
         outputs = self._guarded(lambda: self._session.run_padded(feeds, self._output_names))
@@ -105,7 +118,8 @@ class ServedModel:
         """Score a made-up row, alone and in a batch, and compare; raises ModelError."""
         values = [column.example for column in self.signature.columns]
         try:
-            alone, together = self.score_one(values), self.score([[value] * 3 for value in values], 3)
+            alone = self.score_one(values, unseen=True)
+            together = self.score([[value] * 3 for value in values], 3, unseen=True)
         except RequestError as error:
             raise ModelError(f"the model cannot score a row: {error.message}") from error
         for output, one, many in zip(self.outputs, alone.outputs, together.outputs, strict=True):
@@ -122,6 +136,27 @@ class ServedModel:
             return run()
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise RequestError(400, f"the model cannot score these values: {first_line(error)}") from error
+
+    def _refuse_unseen(self, lookup: Lookup, name: str, cells: Sequence[Cell]) -> None:
+        """Raise RequestError for the first of a looked-up column's cells that training has not seen."""
+        accepted = self._accepted[name]
+        for row, cell in enumerate(cells):
+            if cell not in accepted:
+                raise accepted.refusal_of_lookup(cell, row, lookup.feature_set)
+
+    def _checked(self, lookup: Lookup) -> Find:
+        """What finds a row, and refuses what training has not seen where that is wanted."""
+        if not any(name in self._accepted for name in lookup.names):
+            return lookup.find
+
+        def find(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+            found = lookup.find(cells)
+            for name, cell in zip(lookup.names, found, strict=True):
+                if name in self._accepted:
+                    self._refuse_unseen(lookup, name, [cell])
+            return found
+
+        return find
 
     def _check(self, session: Session) -> None:
         brought = set(self.signature.names)
@@ -142,9 +177,10 @@ class ServedModel:
         self._direct = [(name, index[name]) for name in self._session.inputs if name in index]
         self._direct_buffers = [(buffers[name].reshape(-1), i) for name, i in self._direct]
         spare = np.empty(1, np.object_)  # for what is looked up and not needed by this graph
+        places = [[buffers[n].reshape(-1) if n in buffers else spare for n in lookup.names] for lookup in self._lookups]
+        self._unchecked_buffers = [(lookup.find, place) for lookup, place in zip(self._lookups, places, strict=True)]
         self._lookup_buffers = [
-            (lookup.find, [buffers[n].reshape(-1) if n in buffers else spare for n in lookup.names])
-            for lookup in self._lookups
+            (self._checked(lookup), place) for lookup, place in zip(self._lookups, places, strict=True)
         ]
 
 

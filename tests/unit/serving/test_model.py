@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from levada.artifacts import Output
+from levada.artifacts import LookupColumn, LookupSpec, Output
+from levada.features.lookups import LookupTable
 from levada.features.types import IR_VERSION, ColumnType
 from levada.resources.dataset import Column
 from levada.serving.errors import ModelError, RequestError
-from levada.serving.model import ServedModel
+from levada.serving.lookups import Lookup
+from levada.serving.model import ServedModel, Signature
 from levada.serving.session import BLOCK, Session
 from tests.unit.serving import small
 from tests.unit.serving.test_session import OPSETS, WIDTH, of_model
@@ -92,3 +95,54 @@ def test_score2_a_model_that_refuses_unseen_booleans_is_served(seen: list[str | 
     if 0 not in seen:
         with pytest.raises(RequestError, match="row 0: column 'flag' is false, which training has not seen"):
             model.score_one(list((small.ROW | {"flag": False}).values()))
+
+
+def with_lookup(type: ColumnType, values: list[Any], accepted: list[str | int | None]) -> ServedModel:
+    """The small model, whose column `text` or `flag` is looked up by `n`: the values of 1, 2 …"""
+    name = "text" if type == ColumnType.STRING else "flag"
+    spec = LookupSpec(
+        feature_set="words",
+        namespace="default",
+        version="features-1",
+        prefix="",
+        on=["n"],
+        keys=["number"],
+        key_types=[ColumnType.INT64],
+        columns=[LookupColumn(source="found", name=name, type=type)],
+    )
+    table = LookupTable(spec)
+    table.load([pa.table({"number": range(1, len(values) + 1), "found": values})])
+    onnx = small.graph()
+    request = [column for column in small.COLUMNS if column.name != name]
+    manifest = small.manifest(onnx, request=request, inputs=small.COLUMNS, accepted={name: accepted})
+    manifest.lookups.append(spec)
+    return ServedModel(manifest, Session(onnx), [Lookup(spec, table, Signature(manifest).index)])
+
+
+@pytest.mark.parametrize(
+    ("type", "values", "accepted", "unseen", "sentence"),
+    [
+        (ColumnType.STRING, ["a", "b"], ["a", None], 2, "finds 'b' as column 'text', which training has not seen"),
+        (ColumnType.STRING, ["a", None], ["a"], 2, "finds no value of column 'text', which training has not seen"),
+        (ColumnType.STRING, ["a", "b"], ["b", "a"], 7, "finds no value of column 'text', which training has not seen"),
+        (ColumnType.BOOLEAN, [True, False], [1], 2, "finds false as column 'flag', which training has not seen"),
+        (ColumnType.INT64, [5, 6], [5, None], 2, "finds 6 as column 'flag', which training has not seen"),
+        (ColumnType.INT64, [5, None], [5], 2, "finds no value of column 'flag', which training has not seen"),
+    ],
+)
+def test_score2_what_training_has_not_seen_is_refused_in_columns_that_are_looked_up(
+    type: ColumnType, values: list[Any], accepted: list[str | int | None], unseen: int, sentence: str
+) -> None:
+    model = with_lookup(type, values, accepted)
+    model.smoke_test()
+    seen, refused = ([small.ROW[name] if name != "n" else n for name in model.signature.names] for n in (1, unseen))
+    assert model.score_one(seen).rows == model.score([[value] for value in seen], 1).rows == 1
+    if None in accepted:
+        place = model.signature.index["n"]
+        assert model.score_one([*seen[:place], 7, *seen[place + 1 :]]).rows == 1
+    with pytest.raises(RequestError, match=f"^row 0: the lookup in 'words' {sentence}") as alone:
+        model.score_one(refused)
+    assert alone.value.status == 400
+    assert "; leave the row out, or train anew" in alone.value.message
+    with pytest.raises(RequestError, match=f"^row 2: the lookup in 'words' {sentence}"):
+        model.score([[one, one, other, one] for one, other in zip(seen, refused, strict=True)], 4)
