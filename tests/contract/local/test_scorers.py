@@ -130,6 +130,17 @@ async def test_dep1_a_model_that_cannot_be_loaded_is_an_error_that_names_the_ver
     assert "version 1" in state.error.message
 
 
+async def test_x3_what_a_scorer_could_not_record_yet_lies_in_the_home_for_its_user_alone(world: World) -> None:
+    async with world.scorers() as scorers:
+        scorers.ensure(serving(world.objects, 1), RECORD)
+        await world.until(scorers, lambda state: 1 in state.ready_versions)
+
+        folder = world.home.serving(DEPLOYMENT.ref)
+        assert process().environ()["LEVADA_SCRATCH"] == str(folder)
+        assert (folder / "levada-scores").is_dir()
+        assert folder.stat().st_mode & 0o077 == 0
+
+
 async def test_x5_a_store_that_does_not_answer_is_waited_for(world: World) -> None:
     world.unavailable = 1
     async with world.scorers(keep=False) as scorers:

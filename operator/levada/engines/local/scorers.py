@@ -175,7 +175,10 @@ class Scorers:
             _, environment = await self._stores()
             command = [sys.executable, "-m", "levada.serving", "--config", str(scorer.folder / "scorer.json")]
             command += ["--host", "127.0.0.1", "--port", str(scorer.port)]
-            starting = asyncio.ensure_future(spawn(command, os.environ | environment, scorer.log))
+            # What it could not record yet lies there: requests and scores are for nobody else to read.
+            scorer.folder.chmod(0o700)
+            environment = os.environ | environment | {"LEVADA_SCRATCH": str(scorer.folder)}
+            starting = asyncio.ensure_future(spawn(command, environment, scorer.log))
             try:
                 scorer.process = await asyncio.shield(starting)
             except asyncio.CancelledError:
