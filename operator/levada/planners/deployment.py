@@ -57,6 +57,7 @@ def plan(deployment: Deployment, observed: Observed, now: datetime) -> Plan:
     if serving is not None:
         notes.warnings += [waiting.message] if waiting is not None else []
         notes.warnings += [_why_rejected(v) for v in versions if v.state == "Rejected" and _is(v, notes.wanted)]
+        notes.warnings += [_why_cold(v, state.failed[v.version]) for v in versions if _is_cold(v, state)]
     status = status.model_copy(
         update={
             "observed_generation": deployment.metadata.generation,
@@ -69,7 +70,7 @@ def plan(deployment: Deployment, observed: Observed, now: datetime) -> Plan:
     )
     verdict = _verdict(deployment, versions, state, stalled, waiting)
     status = status.model_copy(update={"conditions": conditions_of(deployment, verdict, now)})
-    return Plan(status=status, serving=_serving(deployment, versions), decisions=tuple(notes.decisions))
+    return Plan(status=status, serving=_serving(deployment, versions, state), decisions=tuple(notes.decisions))
 
 
 # --- what is wanted -------------------------------------------------------------------------------------------------
@@ -179,15 +180,11 @@ def _seen(
             else v
             for v in versions
         ]
-    if state.error is not None and not _answered(state.error, versions):
-        rejected = _rejected(pending, state.error.reason, state.error.message, now, notes)
+    error = state.failed.get(pending.version)
+    if error is not None:
+        rejected = _rejected(pending, error.reason, error.message, now, notes)
         return [rejected if v.version == pending.version else v for v in versions]
     return versions
-
-
-def _answered(error: StepError, versions: list[VersionStatus]) -> bool:
-    """Whether a version was rejected for an error that the scorers still show."""
-    return any(v.state == "Rejected" and v.message == clipped(error.message, 1024) for v in versions)
 
 
 def _rejected(version: VersionStatus, reason: Reason, why: str, now: datetime, notes: _Notes) -> VersionStatus:
@@ -211,6 +208,15 @@ def _is(version: VersionStatus, wanted: tuple[str, str] | None) -> bool:
 
 def _why_rejected(version: VersionStatus) -> str:
     return f"version {version.version} ({version.candidate}) was rejected: {version.message}"
+
+
+def _is_cold(version: VersionStatus, state: ServingState) -> bool:
+    """Whether an earlier version that should stay warm cannot be served."""
+    return version.state == "Previous" and version.version in state.failed
+
+
+def _why_cold(version: VersionStatus, error: StepError) -> str:
+    return f"version {version.version} ({version.candidate}) does not stay warm: {error.message}"
 
 
 def _find(versions: list[VersionStatus], state: str) -> VersionStatus | None:
@@ -239,7 +245,7 @@ def _shown(versions: list[VersionStatus]) -> list[VersionStatus]:
 # --- what is served and said ----------------------------------------------------------------------------------------
 
 
-def _serving(deployment: Deployment, versions: list[VersionStatus]) -> Serving | None:
+def _serving(deployment: Deployment, versions: list[VersionStatus], state: ServingState) -> Serving | None:
     """What the scorers should hold: the serving version, one on its way, and the previous ones that stay warm."""
     spec, metadata = deployment.spec, deployment.metadata
     serving, pending = _find(versions, "Serving"), _find(versions, "Pending")
@@ -247,7 +253,8 @@ def _serving(deployment: Deployment, versions: list[VersionStatus]) -> Serving |
     held = [v for v in (serving, pending) if v is not None] + previous[: spec.keep_versions - 1]
     if serving is None and pending is None:
         return None
-    first = serving or pending
+    # Scorers switch once all that have a weight are loaded: one that cannot be must not hold up the one to follow it.
+    first = pending if serving is None or (pending is not None and serving.version in state.failed) else serving
     scaling = spec.autoscaling
     return Serving(
         name=metadata.name,
@@ -280,8 +287,10 @@ def _verdict(
     waiting: Waiting | None,
 ) -> Verdict:
     serving, pending = _find(versions, "Serving"), _find(versions, "Pending")
-    if stalled is None and pending is None and state.error is not None and not _answered(state.error, versions):
-        stalled = state.error
+    if stalled is None and pending is None and serving is not None and serving.version in state.failed:
+        error = state.failed[serving.version]
+        why = f"version {serving.version} ({serving.candidate}) cannot be served: {error.message}"
+        stalled = StepError(reason=error.reason, message=why)
     # A person named this very candidate: that it is not served is theirs to know. A best one may be rejected quietly.
     named = deployment.spec.model.candidate or deployment.spec.approved
     refused = next((v for v in versions if v.state == "Rejected" and (serving is None or v.candidate == named)), None)

@@ -81,8 +81,8 @@ class ServingState:
 
     ready_versions: frozenset[int] = frozenset()  # loaded, checked and answering (or checked, where nothing serves)
     url: str | None = None
-    message: str = ""  # why it is not ready
-    error: StepError | None = None  # the user must act
+    message: str = ""  # why not all of it is ready
+    failed: Mapping[int, StepError] = field(default_factory=dict)  # versions that cannot be served, and why
 
 
 class Action(StrEnum):

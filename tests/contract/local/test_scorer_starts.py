@@ -1,14 +1,19 @@
-"""A scorer that ends while it starts: tried again, and in the end its versions are to blame."""
+"""A scorer that ends while it starts, or takes its time: its versions are not to blame."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from levada.engines.local import scorers as module
+from levada.engines.local.children import end, spawn
 from levada.engines.local.home import Home, Record
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.servers import Endpoints
@@ -66,17 +71,60 @@ async def test_x5_a_port_that_was_taken_meanwhile_rejects_no_version(
 ) -> None:
     state = await served(Home(tmp_path), objects, endpoints.environment(), serving)
 
-    assert state.error is None
+    assert state.failed == {}
     assert state.ready_versions == {1}
 
 
-async def test_x5_a_scorer_that_never_starts_is_an_error_that_says_how_it_ended(
+async def test_x5_a_scorer_that_never_starts_says_how_it_ended_and_is_tried_again_by_the_next_run(
     tmp_path: Path, objects: Objects, endpoints: Endpoints, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
-    environment = endpoints.environment() | {"LEVADA_POSTGRES_DSN": ""}  # recording has no catalogue
+    without_catalogue = endpoints.environment() | {"LEVADA_POSTGRES_DSN": ""}
 
-    state = await served(Home(tmp_path), objects, environment, serving)
+    state = await served(Home(tmp_path), objects, without_catalogue, serving)
 
-    assert state.error is not None
-    assert "the scorer ended with exit code 2 while it started" in state.error.message
+    assert state.failed == {}
+    assert "the scorer ended with exit code 2 while it started" in state.message
+    assert str(tmp_path / "serving" / "default" / "small" / "log.txt") in state.message
+
+    state = await served(Home(tmp_path), objects, endpoints.environment(), serving)
+
+    assert state.ready_versions == {1}
+
+
+class Speaking(BaseHTTPRequestHandler):
+    """Says of its versions that none is ready and none has failed, and the fifth time that the first is ready."""
+
+    said = 0
+
+    def do_GET(self) -> None:
+        type(self).said += 1
+        body = json.dumps({"ready": [1] if self.said >= 5 else [], "failed": {}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+async def test_x5_a_scorer_may_take_its_time_to_load_as_long_as_it_answers(
+    tmp_path: Path, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENT_WITHIN", -1.0)  # seconds: none is left once it does not answer
+    process = await spawn(["sleep", str(GUARD)], dict(os.environ), tmp_path / "log.txt")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Speaking) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        scorer = module._Scorer(serving, tmp_path, server.server_port)
+        try:
+            state = await module._wait(scorer, process)
+        finally:
+            server.shutdown()
+            thread.join()
+    silent = await module._wait(scorer, process)
+    await end(process, GUARD)
+
+    assert state.ready_versions == {1}
+    assert "said nothing" in silent.message
+    assert silent.failed == {}

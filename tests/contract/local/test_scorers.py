@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -124,10 +125,22 @@ async def test_dep3_a_new_set_of_versions_is_taken_over_by_the_process_that_runs
 async def test_dep1_a_model_that_cannot_be_loaded_is_an_error_that_names_the_version(world: World) -> None:
     async with world.scorers(keep=False) as scorers:
         scorers.ensure(serving(world.objects, 1, digest="sha256:" + "0" * 64), RECORD)
-        state = await world.until(scorers, lambda state: state.error is not None)
+        state = await world.until(scorers, lambda state: bool(state.failed))
 
-    assert state.error is not None
-    assert "version 1" in state.error.message
+    assert list(state.failed) == [1]
+    assert "digest" in state.failed[1].message
+    assert "version 1" in state.message
+
+
+async def test_dep3_a_version_that_cannot_be_loaded_is_told_apart_from_those_that_can(world: World) -> None:
+    good, broken = serving(world.objects, 1), serving(world.objects, 2, digest="sha256:" + "0" * 64)
+    wanted = replace(good, versions=(*good.versions, replace(broken.versions[0], weight=0)))
+    async with world.scorers() as scorers:
+        scorers.ensure(wanted, RECORD)
+        state = await world.until(scorers, lambda state: bool(state.failed))
+
+    assert state.ready_versions == {1}
+    assert list(state.failed) == [2]
 
 
 async def test_x3_what_a_scorer_could_not_record_yet_lies_in_the_home_for_its_user_alone(world: World) -> None:

@@ -282,13 +282,13 @@ def test_mon4_a_version_that_cannot_be_served_is_rejected_and_not_tried_again() 
     choose(made, "b")
     made.reconcile(SERVED)
     error = StepError(reason=Reason.INVALID_DATA, message="the model needs an operator that is not there")
-    made.serving[SERVED] = replace(made.serving[SERVED], error=error)
+    made.serving[SERVED] = replace(made.serving[SERVED], failed={2: error})
     planned = made.reconcile(SERVED)
     assert versions(made) == [(2, "b", "Rejected"), (1, "a", "Serving")]
     assert [d.action for d in planned.decisions] == [Action.VERSION_REJECTED]
     assert weights(planned) == {1: 100}
     assert kstatus(served(made)) == "Current"
-    made.serving[SERVED] = replace(made.serving[SERVED], error=None)
+    made.serving[SERVED] = replace(made.serving[SERVED], failed={})
     made.edit(SERVED, replicas=2)
     made.now += timedelta(days=30)
     assert weights(made.reconcile(SERVED)) == {1: 100}
@@ -301,7 +301,7 @@ def test_mon4_the_error_of_a_rejected_version_does_not_reject_the_next_one() -> 
     choose(made, "b")
     made.reconcile(SERVED)
     error = StepError(reason=Reason.INVALID_DATA, message="it does not load")
-    made.serving[SERVED] = replace(made.serving[SERVED], error=error)
+    made.serving[SERVED] = replace(made.serving[SERVED], failed={2: error})
     made.reconcile(SERVED)
     choose(made, "c")  # the scorers have not heard of it yet, and still show the error
     made.reconcile(SERVED)
@@ -314,7 +314,7 @@ def test_mon4_a_pinned_candidate_that_was_rejected_needs_a_person() -> None:
     made.edit(SERVED, model={"candidate": "b"})
     made.reconcile(SERVED)
     error = StepError(reason=Reason.INVALID_DATA, message="it does not load")
-    made.serving[SERVED] = replace(made.serving[SERVED], error=error)
+    made.serving[SERVED] = replace(made.serving[SERVED], failed={2: error})
     planned = made.reconcile(SERVED)
     assert weights(planned) == {1: 100}
     assert says(served(made), ConditionType.STALLED) == (
@@ -322,6 +322,51 @@ def test_mon4_a_pinned_candidate_that_was_rejected_needs_a_person() -> None:
         Reason.INVALID_DATA,
         "version 2 (b) was rejected: it does not load",
     )
+
+
+def test_dep3_an_earlier_version_that_cannot_stay_warm_rejects_no_other_and_is_a_warning() -> None:
+    made = world(keepVersions=2)
+    serve(made, "a", "b")
+    choose(made, "c")
+    made.reconcile(SERVED)
+    error = StepError(reason=Reason.NOT_READY, message="there is no object s3://levada/models/default/a/model.onnx")
+    made.serving[SERVED] = ServingState(frozenset({2}), failed={1: error})
+    made.reconcile(SERVED)
+    assert versions(made) == [(3, "c", "Pending"), (2, "b", "Serving"), (1, "a", "Previous")]
+    assert says(served(made)) == ("True", Reason.SERVING, "version 2 (b) serves")
+    assert says(served(made), ConditionType.STALLED) is None
+    assert served(made).status.warnings == [f"version 1 (a) does not stay warm: {error.message}"]
+
+
+def test_dep3_a_serving_version_that_is_lost_needs_a_person_and_does_not_hold_up_the_next() -> None:
+    made = world()
+    serve(made, "a")
+    error = StepError(reason=Reason.NOT_READY, message="there is no object s3://levada/models/default/a/model.onnx")
+    made.serving[SERVED] = ServingState(failed={1: error})
+    made.reconcile(SERVED)
+    assert says(served(made), ConditionType.STALLED) == (
+        "True",
+        Reason.NOT_READY,
+        f"version 1 (a) cannot be served: {error.message}",
+    )
+    choose(made, "b")
+    assert weights(made.reconcile(SERVED)) == {1: 0, 2: 100}
+    made.serving[SERVED] = ServingState(frozenset({2}), failed={1: error})
+    assert weights(made.reconcile(SERVED)) == {1: 0, 2: 100}
+    assert versions(made) == [(2, "b", "Serving"), (1, "a", "Previous")]
+
+
+def test_x5_a_scorer_that_ended_is_not_the_fault_of_the_version_that_it_was_to_load() -> None:
+    made = world()
+    made.reconcile(SERVED)
+    made.serving[SERVED] = ServingState(message="the scorer ended with exit code 1 while it started; see log.txt")
+    planned = made.reconcile(SERVED)
+    assert versions(made) == [(1, "a", "Pending")]
+    assert weights(planned) == {1: 100}
+    said = says(served(made))
+    assert said is not None
+    assert said[0] == "Unknown"
+    assert said[2].endswith("the scorer ended with exit code 1 while it started; see log.txt")
 
 
 def test_mon4_rejected_versions_are_remembered_longest() -> None:

@@ -141,7 +141,8 @@ PIPELINE = st.one_of(
             ("fail", None),
             ("succeed", None),
             ("ready", None),
-            ("broken", None),
+            ("broken", 0),
+            ("broken", 1),
             ("approve", None),
             ("transform", "standard"),
             ("transform", "robust"),
@@ -181,9 +182,10 @@ def happen_to_pipeline(world: World, event: str, value: Any, number: int) -> Non
                         world.fail(each, Reason.STEP_FAILED, f"broken {number}")
         case "ready" | "broken":
             planned = world.reconcile(SERVED)
-            error = StepError(reason=Reason.INVALID_DATA, message=f"broken {number}") if event == "broken" else None
-            held = planned.serving.versions if planned.serving is not None and error is None else ()
-            world.serving[SERVED] = ServingState(frozenset(v.version for v in held), error=error)
+            held = [v.version for v in planned.serving.versions] if planned.serving is not None else []
+            error = StepError(reason=Reason.INVALID_DATA, message=f"broken {number}")
+            broken = {held[value % len(held)]: error} if event == "broken" and held else {}
+            world.serving[SERVED] = ServingState(frozenset(held) - broken.keys(), failed=broken)
 
 
 @FIXED

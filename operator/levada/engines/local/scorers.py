@@ -15,7 +15,8 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ from levada.stores.ports import Objects
 
 log = structlog.get_logger()
 
-READY_WITHIN = 60.0  # seconds that a scorer may take to load its models
+SILENT_WITHIN = 60.0  # seconds that a scorer may say nothing at all; it may take its time to load its models
 LOOK_EVERY = 0.05  # seconds between looks at a scorer that is loading
 GRACE = 10.0  # seconds to drain
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a scorer that ended is started again; doubled each time
-MOST_STARTS = 3  # times that a scorer may end before it is ready; then its versions are to blame
+MOST_STARTS = 3  # times that a scorer may end before it is ready; then it is left to the next run
 
 
 @dataclass
@@ -142,26 +143,27 @@ class Scorers:
                 self._observed(ref, scorer, ServingState(message=str(error)), loading=True)
             else:
                 wanted = frozenset(v.version for v in scorer.wanted.versions)
-                state = await _wait(scorer, process, wanted)
+                state = await _wait(scorer, process)
                 starts += 1
                 if wanted <= state.ready_versions:
                     self._checked[ref] = _digest(scorer.wanted)
                     pause, starts = FIRST_PAUSE, 0
                 if process.returncode is not None and 0 < starts < MOST_STARTS:
-                    # Somebody took its port or killed it, which must not reject a version for good.
-                    self._observed(ref, scorer, replace(state, error=None), loading=True)
+                    # Somebody took its port or killed it.
+                    self._observed(ref, scorer, state, loading=True)
                     await asyncio.sleep(pause)
                     scorer.port = self._port(ref)
                     continue
                 self._observed(ref, scorer, state)
                 if not self._keep:
                     return
-                if wanted <= state.ready_versions or state.error is not None:
-                    code = await process.wait()
-                    if state.error is None:
-                        message = f"the scorer ended with exit code {code} and is started again; see {scorer.log}"
-                        log.warning(message, deployment=str(ref))
-                        self._observed(ref, scorer, ServingState(message=message))
+                # Now and then it is asked again for what it cannot load: it goes on trying.
+                within = None if wanted <= state.ready_versions else pause
+                with suppress(TimeoutError):
+                    code = await asyncio.wait_for(process.wait(), within)
+                    message = f"the scorer ended with exit code {code} and is started again; see {scorer.log}"
+                    log.warning(message, deployment=str(ref))
+                    self._observed(ref, scorer, ServingState(message=message))
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -201,25 +203,31 @@ class Scorers:
         return port
 
 
-async def _wait(scorer: _Scorer, process: Child, wanted: frozenset[int]) -> ServingState:
-    """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends."""
+async def _wait(scorer: _Scorer, process: Child) -> ServingState:
+    """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends.
+
+    Only what it says itself is the fault of a version: one that ends was killed, or its machine is to blame.
+    """
     url = f"http://127.0.0.1:{scorer.port}/v2/models/{scorer.wanted.name}"
-    deadline = asyncio.get_running_loop().time() + READY_WITHIN
-    while asyncio.get_running_loop().time() < deadline:
-        if process.returncode is not None:
-            message = f"the scorer ended with exit code {process.returncode} while it started; see {scorer.log}"
-            return ServingState(message=message, error=StepError(reason=Reason.NOT_READY, message=message))
+    wanted = {v.version: v for v in scorer.wanted.versions}
+    clock = asyncio.get_running_loop().time
+    heard = clock()
+    while process.returncode is None:
         status = await asyncio.to_thread(_status, scorer.port)
         ready = frozenset(status.get("ready", ()))
-        failed = {int(v): why for v, why in status.get("failed", {}).items() if int(v) in wanted}
-        if failed:
+        failed = {int(v): why for v, why in status.get("failed", {}).items() if int(v) in wanted.keys() - ready}
+        # While one that has a weight cannot be loaded, none of the others is taken over.
+        if wanted.keys() <= ready | failed.keys() or any(wanted[v].weight for v in failed):
             message = "; ".join(f"version {v}: {why}" for v, why in failed.items())
-            error = StepError(reason=Reason.NOT_READY, message=message)
-            return ServingState(ready, url, message, error)
-        if wanted <= ready:
-            return ServingState(ready, url)
+            errors = {v: StepError(reason=Reason.NOT_READY, message=why) for v, why in failed.items()}
+            return ServingState(ready, url, message, errors)
+        if status:
+            heard = clock()
+        elif clock() - heard > SILENT_WITHIN:
+            return ServingState(message=f"the scorer said nothing for {SILENT_WITHIN:.0f} s; see {scorer.log}")
         await asyncio.sleep(LOOK_EVERY)
-    return ServingState(message=f"the scorer was not ready after {READY_WITHIN:.0f} s; see {scorer.log}")
+    message = f"the scorer ended with exit code {process.returncode} while it started; see {scorer.log}"
+    return ServingState(message=message)
 
 
 def _config(serving: Serving) -> ScorerConfig:
