@@ -241,7 +241,10 @@ def delete(
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep batches, models and scores.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Delete resources, what they own, and the data that they made."""
+    """Delete resources, what they own, and the data that they made.
+
+    What manifests name and the home does not hold is passed over, so that an interrupted deletion can be done again.
+    """
     from levada.engines.local.access import delete as delete_from
 
     if filename and kind is None:
@@ -250,12 +253,14 @@ def delete(
         refs = [Ref(_kind(kind), namespace, name)]
     else:
         raise _fail("say what to delete: a kind and a name, or manifests with -f")
-    deleted = delete_from(home, refs, keep_data=keep_data)
+    deleted = delete_from(home, refs, keep_data=keep_data, may_be_absent=bool(filename))
     if output == Output.TABLE:
         for ref in deleted.refs:
             out.print(f"deleted {ref}", highlight=False)
     else:
         _print_data([_named(ref) for ref in deleted.refs], output)
+    for ref in deleted.absent:
+        err.print(f"passed over: there is no {ref} in the home {home}", highlight=False, soft_wrap=True)
     for ref, other in deleted.waiting:
         err.print(f"{ref} refers to {other}, which is gone now", highlight=False, soft_wrap=True)
 

@@ -157,14 +157,40 @@ def test_x8_deletion_says_what_refers_to_what_is_gone(home: Home) -> None:
     assert home.get(dataset("flights").ref) is None
 
 
-def test_x8_deletion_is_whole_or_not_at_all(home: Home, folder: Path) -> None:
-    write(folder, name="nowhere")
-
-    result = levada("delete", "-f", "levada.yaml", "--keep-data")
+def test_x8_what_is_named_and_not_there_cannot_be_deleted(home: Home) -> None:
+    result = levada("delete", "fset", "nowhere", "--keep-data")
 
     assert result.exit_code == 1
     assert "there is no FeatureSet default/nowhere in the home .levada" in result.stderr
     assert len(list(home.all())) == 4
+
+
+def test_x5_what_manifests_name_can_be_deleted_again_and_what_is_not_there_is_passed_over(
+    home: Home, folder: Path
+) -> None:
+    write(folder)
+    (folder / "other.yaml").write_text(MANIFEST.format(name="nowhere", query="SELECT 1"))
+
+    first, again = (levada("delete", "-f", ".", "--keep-data") for _ in range(2))
+
+    assert (first.exit_code, first.stdout) == (0, "deleted FeatureSet default/flights\n")
+    assert "passed over: there is no FeatureSet default/nowhere in the home .levada\n" in first.stderr
+    assert (again.exit_code, again.stdout) == (0, "")
+    for name in ("flights", "nowhere"):
+        assert f"passed over: there is no FeatureSet default/{name} in the home .levada\n" in again.stderr
+    assert len(list(home.all())) == 3
+
+
+def test_x8_deletion_is_whole_or_not_at_all(home: Home, folder: Path) -> None:
+    write(folder)
+    home.apply(feature_set("child"), owner=training_run("late").ref)
+    (folder / "other.yaml").write_text(MANIFEST.format(name="child", query="SELECT 1"))
+
+    result = levada("delete", "-f", ".", "--keep-data")
+
+    assert result.exit_code == 1
+    assert "FeatureSet default/child belongs to TrainingRun default/late" in result.stderr
+    assert len(list(home.all())) == 5
 
 
 def test_x8_what_belongs_to_another_is_deleted_with_it_and_not_alone(home: Home) -> None:

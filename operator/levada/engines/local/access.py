@@ -65,24 +65,29 @@ def catalogue_of(root: Path) -> Iterator[Catalogue]:
 
 @dataclass(frozen=True)
 class Deleted:
-    """What was deleted, and what refers to it and now waits."""
+    """What was deleted, what was not there, and what refers to what is gone and now waits."""
 
     refs: list[Ref]
+    absent: list[Ref]
     waiting: list[tuple[Ref, Ref]]  # a resource, and the deleted one that it refers to
 
 
-def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> Deleted:
+def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool, may_be_absent: bool) -> Deleted:
     """Delete resources of a home and what they own, with the data that they made.
 
-    All or none: raises LevadaError if one does not exist or belongs to another that would make it anew, and HomeInUse
-    while an engine runs. Killed in between, it can be done again.
+    All or none: raises LevadaError if one belongs to another that would make it anew or, unless it `may_be_absent`,
+    does not exist, and HomeInUse while an engine runs. Killed in between, it can be done again.
     """
+    asked = set(refs)
     home_of(root)
     with open_servers(root) as servers:
         home = Home(root)
         records = {record.resource.ref: record for record in home.all()}
-        wanted = _with_owned(set(refs), records, root)
-        if (root / "servers" / "postgres").exists():  # else nothing has run yet, so there is no data
+        absent = sorted(asked - records.keys())
+        if absent and not may_be_absent:
+            raise LevadaError(f"there is no {absent[0]} in the home {root}")
+        wanted = _with_owned(asked & records.keys(), records)
+        if wanted and (root / "servers" / "postgres").exists():  # else nothing has run yet, so there is no data
             asyncio.run(_forget(home, servers, [records[ref] for ref in sorted(wanted)], keep_data))
         for ref in sorted(wanted):
             home.remove(ref)
@@ -91,13 +96,11 @@ def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool) -> Deleted:
         for ref in sorted(records.keys() - wanted)
         for other in sorted(references_of(records[ref].resource) & wanted)
     ]
-    return Deleted(sorted(wanted), waiting)
+    return Deleted(sorted(wanted), absent, waiting)
 
 
-def _with_owned(refs: set[Ref], records: Mapping[Ref, Record], root: Path) -> set[Ref]:
+def _with_owned(refs: set[Ref], records: Mapping[Ref, Record]) -> set[Ref]:
     for ref in sorted(refs):
-        if ref not in records:
-            raise LevadaError(f"there is no {ref} in the home {root}")
         owner = records[ref].owner
         if owner in records and owner not in refs:
             raise LevadaError(f"{ref} belongs to {owner}, which would make it again: delete {owner}")
