@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable
@@ -24,13 +25,18 @@ from levada.resources.manifests import load_all
 
 
 class _Commands(TyperGroup):
-    """The commands; what Levada itself has to say of an error is one sentence and exit code 1."""
+    """The commands; what Levada or the operating system has to say of an error is one sentence and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except LevadaError as error:
             raise _fail(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has seen enough: typer ends then
+                raise
+            why = error.strerror or str(error)
+            raise _fail(f"{error.filename}: {why}" if error.filename else why) from error
 
 
 app = typer.Typer(

@@ -120,6 +120,25 @@ def test_x8_without_a_home_there_is_one_sentence(arguments: list[str]) -> None:
     assert not Path(".levada").exists()
 
 
+def test_x8_a_home_that_cannot_be_written_is_one_sentence(folder: Path) -> None:
+    write(folder)
+
+    result = levada("run", "-f", ".", "--home", "/proc/levada")
+
+    assert result.exit_code == 1
+    assert result.stderr == "error: /proc/levada: No such file or directory\n"
+
+
+def test_x8_a_home_that_cannot_be_read_is_one_sentence(home: Home) -> None:
+    (home.root / "resources/Dataset/default/flights.json").unlink()
+    (home.root / "resources/Dataset/default/flights.json").mkdir()
+
+    result = levada("get", "all")
+
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {home.root}/resources/Dataset/default/flights.json: Is a directory\n"
+
+
 def test_x8_get_prints_a_kind_by_any_of_its_names(home: Home) -> None:
     for name in ("Dataset", "dataset", "datasets", "dset"):
         result = levada("get", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 
@@ -23,6 +24,18 @@ def candidate(uri: str) -> ModelCandidate:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
+
+
+def test_x5_a_file_that_does_not_fit_is_named_and_leaves_nothing_behind(home: Home) -> None:
+    soft, hard = getrlimit(RLIMIT_FSIZE)
+    setrlimit(RLIMIT_FSIZE, (16, hard))  # as on a full disk, the error of the system has no name
+    try:
+        with pytest.raises(OSError, match=r"flights\.json"):
+            home.apply(dataset())
+    finally:
+        setrlimit(RLIMIT_FSIZE, (soft, hard))
+
+    assert [path for path in home.root.rglob("*") if path.is_file()] == []
 
 
 def test_k8s1_a_new_resource_has_generation_1_and_a_uid(home: Home) -> None:

@@ -25,11 +25,16 @@ from levada.stores.failpoints import after_write
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a reader never sees a part of it."""
+    """Write a file whole or not at all; a reader never sees a part of it. An OSError names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(data)
-    unfinished.rename(path)
+    try:
+        unfinished.write_bytes(data)
+        unfinished.rename(path)
+    except OSError as error:  # that the disk is full is said without a name
+        unfinished.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
     after_write(f"file {path.name}")
 
 
