@@ -16,7 +16,11 @@ help: ## Show what can be made
 demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
 	@$(BIN)/python examples/demo.py
 
+# Built before the tests and not by them: on a new machine it takes longer than any test may.
+API = etcd kube-apiserver kube-controller-manager kubectl
+
 test: lint ## Run every check and every test
+	@$(BIN)/python tools/build.py $(API) > /dev/null || echo "tests with an API server are skipped: it cannot be built here"
 	@$(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: .venv/.dev ## Check style, types and the layers between packages

@@ -20,8 +20,8 @@ from levada.stores.outbox import relay_until
 
 log = structlog.get_logger()
 
-_WATCH_SECONDS = 300.0  # a watch is opened anew then: without an end, some fall silent
-_JITTER = 30.0
+_WATCH_SECONDS = 300  # a watch is opened anew then: without an end, some fall silent
+_JITTER = 30
 _RESYNC_SECONDS = (10.0, 300.0)  # when everything is looked at anew: once the watches stand, and then so often
 
 
@@ -117,4 +117,5 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = _WATCH_SECONDS + _JITTER
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    settings.queueing.idle_timeout = 0.5  # its workers only pass on what they get; the end waits for the idle ones
     return settings
