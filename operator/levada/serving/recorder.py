@@ -139,7 +139,10 @@ class Recorder:
 
     def _run(self) -> None:
         while not self._ending:
-            self._tick()
+            try:
+                self._tick()
+            except Exception:  # without this thread nothing would be recorded any more, and memory would fill up
+                log.exception("recording failed inside; it goes on")
             self._wake.wait(self._interval)
             self._wake.clear()
 

@@ -70,8 +70,12 @@ class Spool:
         if self._file is None:
             self._number += 1
             self._file = (self._folder / f"{self._source}-{self._number:06d}.scores").open("xb")
-        self._file.write(b"".join(_line(row) for row in rows))
-        self._file.flush()
+        try:
+            self._file.write(b"".join(_line(row) for row in rows))
+            self._file.flush()
+        except OSError:
+            self._rotate()  # a line that was cut off stays the last of its file
+            raise
         self._rows_in_file += len(rows)
         if self._file.tell() >= SEGMENT_BYTES:
             self._rotate()
@@ -100,11 +104,18 @@ class Spool:
                 self._unlock(source)
 
     def _rotate(self) -> None:
-        if self._file is not None:
-            path = Path(self._file.name)
-            self._closed.append(Segment(path, self._rows_in_file, self._file.tell()))
-            self._file.close()
-            self._file, self._rows_in_file = None, 0
+        """Write no more into the file that is open, if any; never raises."""
+        if self._file is None:
+            return
+        file, segment = self._file, Segment(Path(self._file.name), self._rows_in_file, self._file.tell())
+        self._file, self._rows_in_file = None, 0
+        with suppress(OSError):  # a full disk: what the file still buffers was never said to be in it
+            file.close()
+        if segment.rows:
+            self._closed.append(segment)
+        else:
+            with suppress(OSError):
+                segment.path.unlink()
 
     def _adopt(self) -> None:
         for path in sorted(self._folder.glob("*.scores")):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,6 +60,34 @@ def test_score2_a_full_spool_says_so(tmp_path: Path) -> None:
         with pytest.raises(SpoolFull, match="has reached its limit of 100 bytes"):
             waiting.append(ROWS)
         assert drained(waiting) == ROWS
+
+
+@contextmanager
+def full_disk(free: int) -> Iterator[None]:
+    """While this lasts, no file of this process becomes larger than so many bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("free", [0, 450])
+def test_score2_after_a_full_disk_the_spool_goes_on_with_whole_lines(tmp_path: Path, free: int) -> None:
+    kept = ROWS[:1] if free else []
+    with closing(Spool(tmp_path, "a", LIMIT)) as waiting:
+        if kept:
+            waiting.append(kept)
+        for _ in range(3):
+            with full_disk(free), pytest.raises(OSError, match="File too large"):
+                waiting.append(ROWS[1:9])
+        assert len(list(tmp_path.glob("*.scores"))) == len(kept)
+        assert waiting.rows == len(kept)
+        waiting.append(ROWS[9:])
+        found = drained(waiting)
+        assert [row for row in found if row not in ROWS[1:9]] == [*kept, ROWS[9]]
+        assert waiting.rows == 0
 
 
 def test_score2_what_an_ended_scorer_left_is_taken_over(tmp_path: Path) -> None:
