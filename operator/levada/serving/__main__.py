@@ -67,7 +67,8 @@ async def _serve(
     app = App(config.name, config.namespace, recorder)
     server = Server(app.handle, config.limits.body_bytes)
     objects = cache(lambda: open_objects(settings))
-    loader = Loader(app, arguments.config, config, objects, Tables(objects, lambda: open_online(settings)))
+    tables = Tables(objects, lambda: open_online(settings), app.metrics.rows_left_out)
+    loader = Loader(app, arguments.config, config, objects, tables)
     ended = asyncio.Event()
     for ending in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(ending, ended.set)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -23,7 +24,7 @@ from levada.features.cells import DTYPES, Cell
 from levada.features.lookups import LookupTable
 from levada.serving.errors import ModelError
 from levada.serving.session import Array
-from levada.stores.ports import ObjectNotFound, Objects, OnlineFeatures
+from levada.stores.ports import ObjectNotFound, Objects, OnlineFeatures, OnlineRow
 
 log = structlog.get_logger()
 
@@ -66,9 +67,13 @@ class Lookup:
 class Tables:
     """The tables of all versions."""
 
-    def __init__(self, objects: Callable[[], Objects], online: Callable[[], OnlineFeatures]) -> None:
+    def __init__(
+        self, objects: Callable[[], Objects], online: Callable[[], OnlineFeatures], left_out: Counter[str]
+    ) -> None:
+        """`left_out`: counts rows of the online store that do not fit, by feature set."""
         self._objects = objects
         self._online = online
+        self._left_out = left_out
         self._tables: dict[str, tuple[LookupTable, _Watch | None]] = {}
 
     def get(self, spec: LookupSpec) -> LookupTable:
@@ -80,7 +85,7 @@ class Tables:
         if key not in self._tables:
             table = LookupTable(spec)
             rows = _load(table, spec, self._objects())
-            watch = _Watch(spec, table, self._online) if spec.online else None
+            watch = _Watch(spec, table, self._online, self._left_out) if spec.online else None
             if watch is not None and not watch.warm.wait(WARM_SECONDS):
                 log.warning("an online lookup is served from its stored version for now", feature_set=spec.feature_set)
             log.info("lookup loaded", feature_set=spec.feature_set, version=spec.version, rows=rows, keys=len(table))
@@ -120,11 +125,14 @@ def _batches(spec: LookupSpec, manifest: FeatureManifest, objects: Objects) -> I
 class _Watch:
     """Follows the online store of a lookup in a thread of its own; `warm` is set when all its rows have come once."""
 
-    def __init__(self, spec: LookupSpec, table: LookupTable, online: Callable[[], OnlineFeatures]) -> None:
+    def __init__(
+        self, spec: LookupSpec, table: LookupTable, online: Callable[[], OnlineFeatures], left_out: Counter[str]
+    ) -> None:
         self.warm = threading.Event()
         self._spec = spec
         self._table = table
         self._online = online
+        self._left_out = left_out
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(self._follow())
         threading.Thread(target=self._run, name=f"lookup-{spec.feature_set}", daemon=True).start()
@@ -138,16 +146,39 @@ class _Watch:
         self._loop.close()
 
     async def _follow(self) -> None:
+        feature_set = self._spec.feature_set
         while True:
-            store = self._online()
             try:
-                async for row in store.watch(self._spec.namespace, self._spec.feature_set):
-                    if row is None:
-                        self.warm.set()
-                    else:
-                        self._table.upsert(row.key, row.timestamp, row.values)  # a deleted row has none: all null
+                await self._watch(self._online())
             except StoreUnavailable as error:
-                log.warning("an online lookup stands still", feature_set=self._spec.feature_set, error=str(error))
-            finally:
-                await store.close()
+                log.warning("an online lookup stands still", feature_set=feature_set, error=str(error))
+            except Exception:
+                log.exception("an online lookup failed inside; it begins anew", feature_set=feature_set)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _watch(self, store: OnlineFeatures) -> None:
+        try:
+            async for row in store.watch(self._spec.namespace, self._spec.feature_set):
+                if row is None:
+                    self.warm.set()
+                else:
+                    self._take(row)
+        finally:
+            await store.close()
+
+    def _take(self, row: OnlineRow) -> None:
+        """Put a row into the table, unless it is of another shape: the feature set may have been edited since."""
+        feature_set = self._spec.feature_set
+        try:
+            if len(row.key) != len(self._spec.keys):
+                raise ValueError(f"its key has {len(row.key)} values, not {len(self._spec.keys)}")
+            self._table.upsert(row.key, row.timestamp, row.values)  # a deleted row has none: all null
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            if not self._left_out[feature_set]:
+                log.warning(
+                    "a row of the online store does not fit the lookup and is left out, as others like it will be",
+                    feature_set=feature_set,
+                    key=row.key,
+                    error=str(error),
+                )
+            self._left_out[feature_set] += 1

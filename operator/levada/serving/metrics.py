@@ -63,6 +63,7 @@ class Metrics:
     versions: dict[int, VersionCounters] = field(default_factory=dict)
     refused: Counter[int] = field(default_factory=Counter)  # by HTTP status: requests that reached no version
     reloads_failed: int = 0
+    rows_left_out: Counter[str] = field(default_factory=Counter)  # of the online store, by feature set
 
     def of(self, version: int) -> VersionCounters:
         """The counters of a version, which live as long as the process."""
@@ -135,7 +136,12 @@ class _Scorer(Collector):
             since.add_metric(labels, version.loaded_at)
         failed = self._counter("reloads_failed", "Attempts to load a set of versions that failed.")
         failed.add_metric(self._identity, self._metrics.reloads_failed)
-        yield from (info, weight, since, failed)
+        left_out = self._counter(
+            "online_rows_left_out", "Rows of the online store that do not fit a lookup.", "feature_set"
+        )
+        for feature_set, count in sorted(self._metrics.rows_left_out.items()):
+            left_out.add_metric([*self._identity, feature_set], count)
+        yield from (info, weight, since, failed, left_out)
 
     def _recording(self, state: RecorderState) -> Iterator[Metric]:
         figures: tuple[CounterMetricFamily | GaugeMetricFamily, ...] = (

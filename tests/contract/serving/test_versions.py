@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,10 +18,11 @@ import pytest
 from levada import names
 from levada.artifacts import FeatureManifest, LookupColumn, LookupSpec, StoredFile
 from levada.features.types import ColumnType
+from levada.serving import lookups
 from levada.serving.config import ScorerVersion
 from levada.settings import Settings
 from levada.stores.open import open_online
-from levada.stores.ports import Objects, OnlineRow
+from levada.stores.ports import Objects, OnlineFeatures, OnlineRow
 from tests.contract.serving.scorers import Scorer, config, stage, version, write
 from tests.support.waiting import until
 from tests.unit.serving import small
@@ -249,6 +251,55 @@ async def test_prep6_a_row_of_the_online_store_changes_the_next_score(
         until(lambda: score("b") < unknown, scorer.process)
         assert score("a") == stored
     await online.close()
+
+
+@pytest.mark.anyio
+async def test_prep6_rows_of_the_online_store_that_do_not_fit_keep_no_other_from_being_found(
+    objects: Objects, settings: Settings, environment: dict[str, str], path: Path
+) -> None:
+    """As they are there after a feature set was edited: other keys, other types."""
+    onnx = small.graph(extra=["bonus"])
+    prefix = stage(objects, onnx, small.manifest(onnx, lookups=[lookup(objects, online=True)]))
+    served = ScorerVersion(
+        version=1, candidate="small", model_prefix=prefix, onnx_digest=names.digest(onnx), weight=100
+    )
+    online = open_online(settings)
+    odd = [OnlineRow(("a", "b"), None, {"bonus": -5.0}), OnlineRow(("b",), None, {"bonus": "many"})]
+    await online.put("default", "bonuses", "features-1", [*odd, OnlineRow(("c",), None, {"bonus": 2.0})])
+    await online.close()
+    write(path, config(served))
+    with Scorer(path, environment) as scorer:
+        scorer.ready()
+        stored, unknown, fitting = (
+            scorer.infer(ROW | {"text": text})["outputs"][1]["data"][1] for text in ("a", "b", "c")
+        )
+        assert stored > unknown
+        assert fitting > unknown
+        assert scorer.metric("online_rows_left_out_total") == 2
+        assert scorer.log.count("does not fit the lookup and is left out") == 1
+        assert "Traceback" not in scorer.log
+
+
+@pytest.mark.anyio
+async def test_prep6_an_online_lookup_goes_on_after_a_fault_inside(
+    objects: Objects, settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "RETRY_SECONDS", 0.0)
+    faults = [RuntimeError("a fault")]
+
+    def open_later() -> OnlineFeatures:
+        if faults:
+            raise faults.pop()
+        return open_online(settings)
+
+    online = open_online(settings)
+    await online.put("default", "bonuses", "features-1", [OnlineRow(("b",), None, {"bonus": 2.0})])
+    await online.close()
+    tables = lookups.Tables(lambda: objects, open_later, Counter())
+    table = tables.get(lookup(objects, online=True))
+    assert not faults
+    assert (table.find(("a",)), table.find(("b",))) == ((1.0,), (2.0,))
+    tables.retain([])
 
 
 def test_dep3_while_draining_a_scorer_says_that_it_is_not_ready_and_goes_on_answering(
