@@ -253,7 +253,7 @@ class EvaluationManifest(Artifact):
 
 
 class ScoresManifest(Artifact):
-    """Scores of an execution: `part-00000.parquet` … below it, row i of the input in row i of the whole."""
+    """Scores of an execution: `part-00000-of-00001.parquet` … below it, row i of the input in row i of the whole."""
 
     execution: str
     namespace: str
@@ -263,6 +263,7 @@ class ScoresManifest(Artifact):
     rows: int
     files: list[StoredFile]
     inputs: list[InputVersion] = []
+    sources: list[Listing.Entry] = []  # the files that were scored, as they were then
     created_at: datetime
 
 

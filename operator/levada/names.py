@@ -147,7 +147,7 @@ def evaluation_prefix(namespace: str, candidate: str, evaluation: str) -> str:
 
 
 def scores_prefix(namespace: str, scoring_run: str, execution: str) -> str:
-    """Where the scores of an execution lie: `part-00000.parquet` … and `manifest.json` below it."""
+    """Where the scores of an execution lie: `part-00000-of-00001.parquet` … and `manifest.json` below it."""
     return f"scores/{namespace}/{scoring_run}/{execution}/"
 
 

@@ -9,7 +9,8 @@ import pytest
 from levada.errors import Stalled
 from levada.names import MANIFEST
 from levada.resources.conditions import Reason
-from levada.steps.ingest.receipt import LISTING, SCHEMA
+from levada.steps.agreed import LISTING
+from levada.steps.ingest.receipt import SCHEMA
 from tests.contract.ingest.conftest import Ingestion
 
 COLUMNS = {"columns": [{"name": "a", "type": "int64"}, {"name": "b", "type": "string", "nullable": False}]}

@@ -12,9 +12,9 @@ import pytest
 
 from levada.artifacts import BatchManifest
 from levada.names import MANIFEST
+from levada.steps.agreed import LISTING
 from levada.steps.ingest import whole
 from levada.steps.ingest.commit import Draft
-from levada.steps.ingest.receipt import LISTING
 from levada.steps.ingest.whole import examine
 from levada.steps.io import IngestOutput
 from tests.contract.ingest.conftest import Batch, Ingestion

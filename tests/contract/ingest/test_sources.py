@@ -14,7 +14,7 @@ from levada.methods.sources import Access, open_source
 from levada.resources.conditions import Reason
 from levada.resources.dataset import DatasetSpec
 from levada.settings import Settings
-from levada.steps.ingest.receipt import LISTING
+from levada.steps.agreed import LISTING
 from tests.contract.ingest.conftest import Ingestion
 
 

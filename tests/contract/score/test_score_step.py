@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from levada import names
-from levada.artifacts import BatchManifest, FeatureManifest, LookupColumn, LookupSpec, ModelManifest, StoredFile
+from levada.artifacts import (
+    BatchManifest,
+    FeatureManifest,
+    Listing,
+    LookupColumn,
+    LookupSpec,
+    ModelManifest,
+    StoredFile,
+)
 from levada.errors import Stalled
 from levada.events import EventType
 from levada.features.model import CHUNK_ROWS, OnnxModel
@@ -30,6 +38,7 @@ from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, Format, ObjectSource
 from levada.resources.status import InputVersion
 from levada.steps import score
+from levada.steps.agreed import LISTING
 from levada.steps.context import StepContext
 from levada.steps.io import ScoreOutput, ScoreWork
 from levada.steps.prepare import engine
@@ -190,7 +199,7 @@ def test_score4_the_end_is_announced_once_and_lineage_goes_back_from_a_score(ben
 def test_score4_parts_may_end_in_any_order(bench: Bench) -> None:
     manifest = version(bench)
     output = run(bench, work_for(trained(bench, manifest), manifest), 3, order=[2, 0, 1])
-    assert [file.key for file in output.manifest.files] == [f"part-0000{i}.parquet" for i in range(3)]
+    assert [file.key for file in output.manifest.files] == [f"part-0000{i}-of-00003.parquet" for i in range(3)]
     assert scores(bench, output)["row"].to_pylist() == list(range(400))
 
 
@@ -229,9 +238,9 @@ def test_x5_a_part_that_was_killed_and_runs_again_leaves_no_row_twice(
             run(bench, work)
     assert leftovers(bench) == 400
     assert catalogue(bench) == []  # not seen before all is committed
-    first = bench.objects.get(names.scores_prefix(NAMESPACE, RUN, work.execution) + "part-00000.parquet")
+    first = bench.objects.get(names.scores_prefix(NAMESPACE, RUN, work.execution) + "part-00000-of-00001.parquet")
     output = run(bench, work)
-    assert bench.objects.get(output.prefix + "part-00000.parquet") == first
+    assert bench.objects.get(output.prefix + "part-00000-of-00001.parquet") == first
     assert len(catalogue(bench)) == leftovers(bench) == 400
 
 
@@ -352,6 +361,78 @@ def test_score4_files_are_read_joined_and_scored(bench: Bench, tmp_path: Path) -
     assert found.column_names[:2] == ["row", "id"]
 
 
+def plain_files(bench: Bench, folder: Path) -> ModelManifest:
+    """A folder with two files of rows, and a model that scores them."""
+    folder.mkdir()
+    for name, weights in (("a.csv", (0.5, 1.5)), ("c.csv", (2.5,))):
+        (folder / name).write_text("weight,count\n" + "".join(f"{weight},2\n" for weight in weights))
+    return trained(bench, version(bench, features=["weight", "count"], derive=()))
+
+
+def one_part(bench: Bench, work: ScoreWork, index: int, parts: int) -> ScoreOutput | None:
+    made = context(bench, work, index, parts)
+    made.allow_file_sources = True
+    return score.run(made)
+
+
+def test_score4_all_parts_score_the_files_that_the_first_has_listed_and_the_manifest_names_them(
+    bench: Bench, tmp_path: Path
+) -> None:
+    work = object_work(bench, plain_files(bench, tmp_path / "in"), tmp_path / "in", columns=["weight"])
+    assert one_part(bench, work, 0, 2) is None
+    (tmp_path / "in" / "b.csv").write_text("weight,count\n7.5,2\n")
+    output = one_part(bench, work, 1, 2)
+    assert output is not None
+    assert scores(bench, output)["weight"].to_pylist() == [0.5, 1.5, 2.5]
+    listing = Listing.from_bytes(bench.objects.get(output.prefix + LISTING))
+    assert output.manifest.sources == listing.entries
+    assert [entry.uri for entry in listing.entries] == [f"file://{tmp_path}/in/{name}.csv" for name in "ac"]
+
+
+def test_x5_files_that_change_while_they_are_scored_are_scored_anew_by_all_parts(bench: Bench, tmp_path: Path) -> None:
+    work = object_work(bench, plain_files(bench, tmp_path / "in"), tmp_path / "in", columns=["weight"])
+    assert one_part(bench, work, 0, 2) is None
+    (tmp_path / "in" / "c.csv").write_text("weight,count\n8.5,2\n9.5,2\n")
+    with pytest.raises(Stalled, match=r"c\.csv was changed or removed"):
+        one_part(bench, work, 1, 2)
+    # Engines run no part twice that ended well.
+    bench.objects.put(context(bench, work, 1, 2).input.result_prefix + "0.json", b"{}")
+    output = one_part(bench, work, 1, 2)
+    assert output is not None
+    assert scores(bench, output)["weight"].to_pylist() == [0.5, 1.5, 8.5, 9.5]
+    assert [row[0] for row in catalogue(bench, "row")] == [0, 1, 2, 3]
+
+
+def test_x5_a_change_that_no_other_part_has_seen_is_taken_up_at_once(bench: Bench, tmp_path: Path) -> None:
+    work = object_work(bench, plain_files(bench, tmp_path / "in"), tmp_path / "in", columns=["weight"])
+    assert one_part(bench, work, 0, 2) is None
+    (tmp_path / "in" / "c.csv").write_text("weight,count\n8.5,2\n")
+    bench.objects.put(context(bench, work, 1, 2).input.result_prefix + "0.json", b"{}")
+    output = one_part(bench, work, 1, 2)
+    assert output is not None
+    assert scores(bench, output)["weight"].to_pylist() == [0.5, 1.5, 8.5]
+
+
+def test_score4_a_receipt_speaks_of_the_parts_of_its_own_division_only(bench: Bench) -> None:
+    manifest = version(bench)
+    work = work_for(trained(bench, manifest), manifest)
+    for parts in (2, 3):
+        assert score.run(context(bench, work, 0, parts)) is None
+    output = run(bench, work, 2)
+    assert [file.key for file in output.manifest.files] == [f"part-0000{i}-of-00002.parquet" for i in range(2)]
+    assert scores(bench, output)["row"].to_pylist() == list(range(400))
+    assert [row[0] for row in catalogue(bench, "row")] == list(range(400))
+
+
+def test_score4_nothing_is_committed_before_the_receipts_of_all_indexes_lie_there(bench: Bench) -> None:
+    manifest = version(bench)
+    work = work_for(trained(bench, manifest), manifest)
+    assert score.run(context(bench, work, 0, 2)) is None
+    place = names.scores_prefix(NAMESPACE, RUN, work.execution) + "receipts/of-00002/"
+    bench.objects.put(place + "7.json", bench.objects.get(place + "0.json"))
+    assert score.run(context(bench, work, 0, 2)) is None
+
+
 def test_score4_a_file_with_a_bad_row_is_refused_by_its_line(bench: Bench, tmp_path: Path) -> None:
     manifest = version(bench, features=["weight", "count"], derive=())
     model = trained(bench, manifest)
@@ -387,6 +468,15 @@ def test_an_unseen_category_that_is_refused_is_named_with_its_row_and_leaves_not
     assert caught.value.reason is Reason.INVALID_DATA
     assert list(bench.objects.list("scores/")) == []
     assert leftovers(bench) == 0
+
+
+def test_a_column_of_another_type_than_training_saw_is_refused_by_name(bench: Bench) -> None:
+    model = refusing(bench)
+    table = things(60)
+    table = table.set_column(table.column_names.index("kind"), "kind", pa.array(range(60)))
+    odd = version(bench, table, name="odd", derive=())
+    with pytest.raises(Stalled, match=r"rows from 0 on: column 'kind' is of Arrow's type int64, which is no string"):
+        run(bench, work_for(model, odd))
 
 
 def test_an_unseen_category_that_is_ignored_is_scored(bench: Bench) -> None:

@@ -1,14 +1,12 @@
-"""What all indexes of an ingestion agree on before they begin: the files, and their columns."""
+"""What all indexes of an ingestion agree on besides the files: their columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
-from levada.artifacts import Artifact, Listing
+from levada.artifacts import Listing
 from levada.errors import Stalled
 from levada.features.types import ColumnType
 from levada.methods.formats import Content, FoundColumn, Reader, unpack
@@ -17,18 +15,13 @@ from levada.methods.formats.values import common_type
 from levada.methods.sources import EntrySource
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, DataSchema
-from levada.steps.ingest.receipt import LISTING, SCHEMA, BatchSchema
-from levada.stores.ports import ObjectNotFound, Objects
+from levada.steps.agreed import agreed
+from levada.steps.ingest.receipt import SCHEMA, BatchSchema
+from levada.stores.ports import Objects
 
 _LIMIT = 1024  # columns of a Dataset
 _SAMPLES, _SAMPLE_LEAST, _SAMPLE_MOST = 2 << 20, 64 << 10, 1 << 20  # bytes: of all files, of each
 _AT_ONCE = 8  # files that are looked into at the same time
-A = TypeVar("A", bound=Artifact)
-
-
-def agreed_listing(objects: Objects, prefix: str, source: EntrySource, now: datetime) -> Listing:
-    """The listing that stands in the batch's folder; the first to come writes it."""
-    return _agreed(objects, prefix + LISTING, Listing, lambda: Listing(entries=source.list(), listed_at=now))
 
 
 def agreed_schema(
@@ -44,19 +37,9 @@ def agreed_schema(
     if declared.columns is not None:
         schema = BatchSchema(columns=declared.columns, inferred=False)
     else:
-        schema = _agreed(objects, prefix + SCHEMA, BatchSchema, lambda: infer_schema(listing, source, reader, scratch))
+        schema = agreed(objects, prefix + SCHEMA, BatchSchema, lambda: infer_schema(listing, source, reader, scratch))
     check_roles(declared, schema.columns)
     return schema
-
-
-def _agreed(objects: Objects, key: str, kind: type[A], make: Callable[[], A]) -> A:
-    try:
-        return kind.from_bytes(objects.get(key))
-    except ObjectNotFound:
-        made = make()
-        if objects.put_if_absent(key, made.to_bytes()):
-            return made
-        return kind.from_bytes(objects.get(key))
 
 
 def infer_schema(listing: Listing, source: EntrySource, reader: Reader, scratch: Path) -> BatchSchema:

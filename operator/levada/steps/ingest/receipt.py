@@ -6,10 +6,10 @@ from levada import names
 from levada.artifacts import Artifact, Listing, StoredFile
 from levada.resources.base import Model
 from levada.resources.dataset import Column, DatasetSpec
+from levada.steps.agreed import SOURCE
 
 # Below a batch's prefix.
-SOURCE = "source/"
-LISTING, SCHEMA = f"{SOURCE}listing.json", f"{SOURCE}schema.json"
+SCHEMA = f"{SOURCE}schema.json"
 STAGED = "staged/"
 
 

@@ -22,37 +22,35 @@ from levada.steps.io import ScoreWork
 from levada.steps.parquet import GROUP_ROWS, ParquetFile
 from levada.steps.rows import tensors
 from levada.steps.score.output import OWN, PROBABILITIES, ROW, VALUE, Layout, plain
-from levada.steps.score.receipt import Receipt, draft
+from levada.steps.score.receipt import Part, Receipt, draft
 from levada.steps.score.source import Given, open_given, part_of
 from levada.steps.stages import Stage, in_order, prefetch
 
-MODEL = "model.onnx"
 AHEAD = 4  # batches that wait between two stages
 Prepared = tuple[int, pa.RecordBatch, Tensors]  # number of the first row, rows of the input, and what the model takes
 Scored = tuple[pa.RecordBatch, pa.RecordBatch]  # rows of the input, and their scores
 
 
-def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, prefix: str) -> Receipt:
-    """Score the rows of this index, write their file and their catalogue rows; the receipt, not yet written."""
+def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, part: Part) -> Receipt:
+    """Score the rows of a part, write their file and their catalogue rows; the receipt, not yet written."""
     session = OnnxModel(_load(context, work, model))
-    given = open_given(context, work, model)
+    given = open_given(context, work, model, part.listing)
     if given.rows.count == 0:
         raise Stalled(Reason.NO_ROWS, f"{given.name} has no rows, so there is nothing to score")
     layout = _layout(work, model, given)
     lookups = _missing_lookups(work, model, given)
-    start, stop = part_of(given.rows.count, context.index, context.input.completions)
+    start, stop = part_of(given.rows.count, part.index, context.input.completions)
     if start == stop:
-        return Receipt(index=context.index, rows=0)
-    key = f"part-{context.index:05d}.parquet"
+        return Receipt(index=part.index, rows=0)
 
     def prepared(batches: Iterator[pa.RecordBatch]) -> Iterator[Prepared]:
         first = start
         for batch in batches:
-            _refuse_unseen(model, given, first, batch)
             try:
                 columns = tensors(batch, model.inputs)
             except ValueError as error:
                 raise Stalled(Reason.INVALID_DATA, f"{given.name}, rows from {first} on: {error}") from error
+            _refuse_unseen(model, given, first, batch)
             yield first, batch, columns
             first += batch.num_rows
 
@@ -62,8 +60,8 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, pref
 
     with ExitStack() as stack:
         batches = stack.enter_context(_batches(context, given, model, layout, lookups, start, stop))
-        file = stack.enter_context(Stage(partial(_write, context, prefix, key), AHEAD))
-        copy = stack.enter_context(_copied(context, work, model, layout, start))
+        file = stack.enter_context(Stage(partial(_write, context, part.prefix, part.key), AHEAD))
+        copy = stack.enter_context(_copied(context, work, model, layout, part.index, start))
         # Closed before that which it reads from: nobody may read from an engine that is gone.
         ahead = stack.enter_context(closing(prefetch(prepared(batches), AHEAD)))
         pool = stack.enter_context(ThreadPoolExecutor(cores(), "score"))
@@ -74,7 +72,7 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, pref
                 copy.put(rows)
             done += rows[1].num_rows
             context.progress("score", done - start, stop - start)
-    return Receipt(index=context.index, rows=stop - start, file=file.result)
+    return Receipt(index=part.index, rows=stop - start, file=file.result)
 
 
 def _load(context: StepContext, work: ScoreWork, model: ModelManifest) -> bytes:
@@ -176,7 +174,7 @@ def _repeated(schema: pa.Schema) -> list[str]:
 
 
 def _copied(
-    context: StepContext, work: ScoreWork, model: ModelManifest, layout: Layout, start: int
+    context: StepContext, work: ScoreWork, model: ModelManifest, layout: Layout, index: int, start: int
 ) -> AbstractContextManager[Stage[Scored, int] | None]:
     """The stage that loads score rows into the catalogue, in one transaction that ends with the last of them."""
     if not work.catalogue:
@@ -185,7 +183,7 @@ def _copied(
 
     def copy(items: Iterator[Scored]) -> int:
         rows = (layout.catalogue_rows(batch, found) for batch, found in items)
-        return context.catalogue.copy_scores(manifest, context.index, start, rows)
+        return context.catalogue.copy_scores(manifest, index, start, rows)
 
     return Stage(copy, AHEAD)
 

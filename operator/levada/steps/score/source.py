@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from levada import names
-from levada.artifacts import BatchManifest, FeatureManifest, ModelManifest, SplitManifest
+from levada.artifacts import BatchManifest, FeatureManifest, Listing, ModelManifest, SplitManifest
 from levada.errors import Stalled
 from levada.features.tensors import ARROW_TYPES
 from levada.features.types import ColumnType
 from levada.methods.formats import FORMATS, Content, unpack
-from levada.methods.sources import open_source
-from levada.methods.sources.base import Access
+from levada.methods.sources import Access, EntrySource, open_source
 from levada.resources.conditions import Reason
-from levada.resources.dataset import Column, Source
+from levada.resources.dataset import Column, ObjectSource, Source
 from levada.settings import Settings
+from levada.steps.agreed import agreed_listing
 from levada.steps.context import StepContext
 from levada.steps.io import ScoreWork
 from levada.steps.rows import ParquetRows, numbers_of
@@ -80,13 +80,21 @@ class LocalRows:
             position += batch.num_rows
 
 
-def open_given(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
-    """What is to be scored; raises Stalled if it is not there."""
+def listed(context: StepContext, work: ScoreWork, prefix: str) -> Listing | None:
+    """The files that all indexes agreed to score; None where no files are scored. Raises Stalled if there are none."""
+    if work.object is None:
+        return None
+    return agreed_listing(context.objects, prefix, _open(context, work.object), context.now())
+
+
+def open_given(context: StepContext, work: ScoreWork, model: ModelManifest, listing: Listing | None) -> Given:
+    """What is to be scored, files as they are listed; raises Stalled if it is not there."""
     if work.source == "featureSet":
         return _version(context, work, model)
     if work.source == "dataset":
         return _batch(context, work, model)
-    return _files(context, work, model)
+    assert listing is not None, "files are listed before"
+    return _files(context, work, model, listing)
 
 
 def _version(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
@@ -129,17 +137,21 @@ def _manifest(context: StepContext, prefix: str, what: str) -> bytes:
         ) from error
 
 
-def _files(context: StepContext, work: ScoreWork, model: ModelManifest) -> Given:
+def _open(context: StepContext, given: ObjectSource) -> EntrySource:
+    return open_source(Source(type="object", object=given), Access(Settings(), context.allow_file_sources))
+
+
+def _files(context: StepContext, work: ScoreWork, model: ModelManifest, listing: Listing) -> Given:
     """Files, read into one local Parquet file, since how many rows they hold is known only then."""
     assert work.object is not None
     assert work.format is not None
-    source = open_source(Source(type="object", object=work.object), Access(Settings(), context.allow_file_sources))
+    source = _open(context, work.object)
     reader = FORMATS[work.format.type](work.format)
     columns = list({column.name: column for column in [*model.request, *_extra(work, model)]}.values())
     schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in columns])
     path, count = context.scratch / "rows.parquet", 0
     with pq.ParquetWriter(path, schema) as writer:
-        for entry in source.list():
+        for entry in listing.entries:
             name = f"spec.input.object: {source.path(entry)}"
             packed = Content(name, partial(source.read, entry), context.scratch)
             for content in unpack(packed):
