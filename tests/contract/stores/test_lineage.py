@@ -95,6 +95,13 @@ def test_x2_an_online_score_leads_back_to_the_raw_files(history: PostgresCatalog
     }
 
 
+def test_x2_a_request_may_hold_any_text(history: PostgresCatalogue) -> None:
+    request = b'{"text": "a\\u0000b\xc3\xbc"}'
+    row = ScoreRow("scorer-1", 7, "late", "default", 3, "late-trees-1", NOW, 0.25, "true", request)
+    history.record_scores([row])
+    assert history.lineage("scorer-1:7")[0].details["request"] == {"text": "a\0bü"}
+
+
 @pytest.mark.parametrize(
     "id",
     [

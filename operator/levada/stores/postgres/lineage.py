@@ -12,12 +12,14 @@ from levada.stores.postgres.connection import Connection
 
 _SOURCE = "source"
 
-# The start is a score of a batch, a score of a scorer, or artifacts of that id; then parents, each key once.
+# The start is a score of a batch, a score of a scorer, or artifacts of that id; then parents, each key once. A request
+# is a column of its own: jsonb does not take every text that json does (a zero character).
 _QUERY = """
 WITH RECURSIVE score AS (
     SELECT a.key AS parent, r.namespace, r.scoring_run AS owner, a.created_at,
            jsonb_build_object('row', %(row)s::bigint, 'value', b.values[b.place], 'label', b.labels[b.place],
-                              'entity', b.entities[b.place], 'eventTime', b.event_times[b.place]) AS details
+                              'entity', b.entities[b.place], 'eventTime', b.event_times[b.place]) AS details,
+           NULL::json AS request
     FROM score_runs r
     CROSS JOIN LATERAL (
         SELECT *, (%(row)s::bigint - first_row + 1)::integer AS place FROM score_blocks
@@ -30,7 +32,8 @@ WITH RECURSIVE score AS (
     SELECT concat_ws('/', 'candidate', p.namespace, p.candidate, p.candidate), p.namespace, p.deployment,
            s.scored_at,
            jsonb_build_object('row', s.seq, 'value', s.value, 'label', s.label, 'deployment', p.deployment,
-                              'version', p.version, 'request', s.request)
+                              'version', p.version),
+           s.request
     FROM scorers p
     JOIN online_score_rows s ON s.scorer = p.scorer AND s.seq = %(row)s
     WHERE p.source = %(source)s AND (%(namespace)s::text IS NULL OR p.namespace = %(namespace)s)
@@ -41,11 +44,11 @@ WITH RECURSIVE score AS (
     UNION
     SELECT l.parent FROM history h JOIN lineage l ON l.child = h.key
 )
-SELECT concat_ws('/', 'score', namespace, owner, %(id)s) AS key, created_at, ARRAY[parent] AS parents, details
+SELECT concat_ws('/', 'score', namespace, owner, %(id)s) AS key, created_at, ARRAY[parent] AS parents, details, request
 FROM score
 UNION ALL
 SELECT h.key, a.created_at, ARRAY(SELECT parent FROM lineage WHERE child = h.key ORDER BY parent),
-       a.details || jsonb_build_object('uri', a.uri, 'digest', a.digest, 'rows', a.rows)
+       a.details || jsonb_build_object('uri', a.uri, 'digest', a.digest, 'rows', a.rows), NULL
 FROM history h
 LEFT JOIN artifacts a ON a.key = h.key
 """
@@ -66,8 +69,8 @@ def of(connection: Connection, id: str) -> list[LineageNode]:
         "row": int(row) if is_score else None,
     }
     found = {
-        key: (created_at, parents, details)
-        for key, created_at, parents, details in connection.execute(_QUERY.encode(), values)
+        key: (created_at, parents, details if request is None else details | {"request": request})
+        for key, created_at, parents, details, request in connection.execute(_QUERY.encode(), values)
     }
     # Parents come first in a topological order.
     order = TopologicalSorter({key: parents for key, (_, parents, _) in found.items()}).static_order()
