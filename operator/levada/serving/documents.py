@@ -29,9 +29,10 @@ def _explain(body: bytes, error: orjson.JSONDecodeError) -> RequestError:
     if not body.strip():
         return bad("the body is empty; send a JSON object")
     where = f"at character {error.pos} (line {error.lineno}, column {error.colno})"
-    if error.pos >= len(body.rstrip()) or "unexpected end" in error.msg.lower():
+    position = len(error.doc[: error.pos].encode())  # in bytes
+    if position >= len(body.rstrip()) or "unexpected end" in error.msg.lower():
         return bad(f"the body ends in the middle of its JSON, {where}; send all of it")
-    if _NOT_A_NUMBER.match(body, error.pos) or "infinity" in error.msg:
+    if _NOT_A_NUMBER.match(body, position) or "infinity" in error.msg:
         place = _place(body) if len(body) <= _EXPLAINED_BYTES else ""
         return bad(
             f"{place or where + ': '}NaN, Infinity and numbers beyond 1.8e308 are no JSON; send null if it is missing"

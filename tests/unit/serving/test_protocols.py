@@ -229,6 +229,11 @@ def test_score2_a_bad_v2_request_gets_one_sentence(app: App, body: Any, sentence
         (b'{"instances": [{"x": 1}, {"x": Infinity}]}', "column 'x', row 1: "),
         (b'{"instances": [[0, NaN]]}', "row 0, value 1: "),
         (b'{"id": NaN}', "at character 7 (line 1, column 8): "),
+        (
+            '{"id": "ünï€😀", "inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}'.encode(),
+            "column 'x', row 0: ",
+        ),
+        ('{"id": "ünï€😀", "a": NaN}'.encode(), "at character 21 (line 1, column 22): "),
     ],
 )
 def test_score2_nan_and_infinity_in_json_are_refused_with_their_place(app: App, body: bytes, place: str) -> None:
@@ -237,6 +242,12 @@ def test_score2_nan_and_infinity_in_json_are_refused_with_their_place(app: App, 
         refusal(app, target, body)
         == f"{place}NaN, Infinity and numbers beyond 1.8e308 are no JSON; send null if it is missing"
     )
+
+
+def test_score2_a_body_that_ends_too_soon_is_told_so_after_any_text(app: App) -> None:
+    assert refusal(app, INFER, '{"id": "ünï€😀"'.encode()).startswith("the body ends in the middle of its JSON")
+    assert refusal(app, INFER, '{"id": "ünï€😀" "a"}'.encode()).startswith("the body is not JSON: ")
+    assert refusal(app, INFER, b'{"id": "\xff\xfe"}').startswith("the body is not JSON: ")
 
 
 @pytest.mark.parametrize(
