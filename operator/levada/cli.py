@@ -81,20 +81,25 @@ def run(
 ) -> None:
     """Carry out manifests on this machine, without a cluster.
 
-    Progress goes to stderr, the resources with their status to stdout. Exit code 0: all ready or complete;
-    1: something failed; 2: a manifest is invalid (nothing was started).
+    Progress goes to stderr, the resources with their status to stdout. Exit code 0: all that the manifests name is
+    ready, complete, or held up as they want it (suspended, or waiting for approval); 1: something failed or waits for
+    what is not there; 2: a manifest is invalid (nothing was started); 130: interrupted in the middle of work.
     """
     from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order, summary
-    from levada.engines.local.engine import LocalEngine, succeeded
-    from levada.engines.local.home import Unchangeable
+    from levada.engines.local.engine import LocalEngine
+    from levada.engines.local.home import Home, Unchangeable
+    from levada.engines.local.outcome import amiss, at_work, with_owned
     from levada.engines.local.session import run_session
     from levada.engines.local.stores import Stores
 
     resources = _load(filename, namespace)
     display = LiveDisplay(err) if err.is_terminal else PlainDisplay(err)
     served: dict[Ref, str] = {}
+    idle = interrupted = False  # idle: whether there was a time when nothing was left to do
 
     async def settled(engine: LocalEngine, stores: Stores) -> bool:
+        nonlocal idle
+        idle = True
         for ref, record in engine.records.items():
             url = getattr(record.resource.status, "url", None)
             if serve and url and served.get(ref) != url:
@@ -104,18 +109,32 @@ def run(
 
     try:
         with display:
-            world = run_session(home, resources, display, serve=serve, settled=settled)
+            run_session(home, resources, display, serve=serve, settled=settled)
     except Unchangeable as error:
         raise _fail(str(error), EXIT_INVALID) from error
     except KeyboardInterrupt:
+        interrupted = True
+    records = {record.resource.ref: record for record in Home(home).all()}
+    world = {ref: records[ref].resource for ref in sorted(records, key=pipeline_order)}
+    if interrupted and (not idle or at_work(world.values())):
         err.print("ended; run again to go on from here")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    _print([world[ref] for ref in sorted(world, key=pipeline_order)], output)
-    failed = [world[resource.ref] for resource in resources if not succeeded(world[resource.ref])]
-    for resource in failed:
-        state, message = summary(resource)
-        err.print(f"{resource.ref} is {state}: {message}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    named = {resource.ref for resource in resources}
+    mine = with_owned(named, records)
+    if output == Output.TABLE:
+        _print([resource for ref, resource in world.items() if ref in mine], output)
+        if earlier := [resource for ref, resource in world.items() if ref not in mine]:
+            out.print("\nApplied earlier:")
+            _print(earlier, output)
+    else:
+        _print(list(world.values()), output)
+    bad = amiss(world)
+    for ref in sorted(named & bad, key=pipeline_order):
+        state, message = summary(world[ref])
+        err.print(f"{ref} is {state}: {message}", markup=False, highlight=False, soft_wrap=True)
+    if others := ", ".join(f"{ref} is {summary(world[ref])[0]}" for ref in sorted(bad - mine, key=pipeline_order)):
+        err.print(f"applied earlier, so not counted here: {others}", markup=False, highlight=False, soft_wrap=True)
+    if named & bad:
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pipelines import Pipeline, condition, levada, small_pipeline
+from tests.e2e.pipelines import Outcome, Pipeline, condition, levada, small_pipeline
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("local-run")  # one run serves all of its tests
@@ -123,10 +123,10 @@ def test_eval3_the_report_can_be_opened_from_the_home(finished: Pipeline) -> Non
 
 @pytest.fixture
 def serving(finished: Pipeline) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`levada run --serve`, once it serves: the process and the address of the model."""
-    command = [sys.executable, "-m", "levada.cli", "run", "-f", ".", "--serve"]
-    with (finished.folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=finished.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    """`levada run --serve -o json`, once it serves: the process and the address of the model."""
+    command = [sys.executable, "-m", "levada.cli", "run", "-f", ".", "--serve", "-o", "json"]
+    with (finished.folder / "serve.out").open("wb") as out, (finished.folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=finished.folder, stdout=out, stderr=log, stdin=subprocess.DEVNULL)
     try:
         yield process, until(lambda: get(finished, "mdep", "returns")["status"].get("url"), process)
     finally:
@@ -157,16 +157,21 @@ def test_x2_an_online_score_is_traced_back_to_its_raw_files(
     assert {node["type"] for node in nodes} >= {"score", "candidate", "split", "features", "batch"}
 
 
-def test_x8_ctrl_c_ends_everything_and_the_status_says_that_nothing_is_served(
-    finished: Pipeline, serving: tuple[subprocess.Popen[bytes], str]
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_x8_ctrl_c_ends_everything_in_good_order_and_the_status_says_that_nothing_is_served(
+    finished: Pipeline, serving: tuple[subprocess.Popen[bytes], str], how: signal.Signals
 ) -> None:
     process, _ = serving
+    until(lambda: "serves at" in (finished.folder / "serve.log").read_text(), process)  # nothing is left to do
     children = descendants(process.pid)
     assert children
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
 
-    assert process.wait(60) == 130
+    assert process.wait(60) == 0
+    resources = Outcome(0, (finished.folder / "serve.out").read_text(), "").resources()
+    assert all(condition(r, "Ready")["status"] == "True" for r in resources.values())
+    assert "url" not in resources["Deployment/returns"]["status"]
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists() and not is_zombie(pid)]
     assert "url" not in get(finished, "mdep", "returns")["status"]
 
@@ -211,6 +216,21 @@ def test_x8_delete_takes_away_resources_children_and_data(tmp_path: Path) -> Non
     assert {kind for kind, _ in gone} == {"TrainingRun", "ModelCandidate"}
     assert not (pipeline.home / "unpublished").exists()
     assert not list(pipeline.home.glob("reports/**/*.html"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_x8_an_end_in_the_middle_of_work_is_exit_code_130(tmp_path: Path, how: signal.Signals) -> None:
+    pipeline = small_pipeline(tmp_path / "p", rows=300)
+    command = [sys.executable, "-m", "levada.cli", "run", "-f", ".", "-o", "json"]
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=pipeline.folder, stdout=out, stderr=log, stdin=subprocess.DEVNULL)
+    until(lambda: list(pipeline.home.glob("jobs/*/*/*/log.txt")), process)  # the first step was started
+
+    process.send_signal(how)
+
+    assert process.wait(60) == 130
+    assert (tmp_path / "out").read_text() == ""
+    assert "ended; run again to go on from here" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("server", ["postgres", "nats", "objects"])

@@ -236,3 +236,17 @@ def test_x8_deletion_wants_to_know_what(arguments: list[str]) -> None:
 
     assert result.exit_code == 1
     assert "say what to delete" in result.stderr
+
+
+def test_x8_only_what_the_manifests_name_counts_and_the_rest_is_shown_apart(folder: Path) -> None:
+    Home(folder / ".levada").apply(feature_set("waits", inputs=[{"dataset": "nowhere"}]))
+    (folder / "data.yaml").write_text(yaml.safe_dump(dataset("new", suspend=True).document()))
+
+    result = levada("run", "-f", "data.yaml")
+
+    assert result.exit_code == 0
+    named, earlier = result.stdout.split("\nApplied earlier:\n")
+    assert [line.split()[:3] for line in named.splitlines()[1:]] == [["Dataset", "new", "Pending"]]
+    assert [line.split()[:3] for line in earlier.splitlines()[1:]] == [["FeatureSet", "waits", "Pending"]]
+    assert result.stderr == "applied earlier, so not counted here: FeatureSet default/waits is Pending\n"
+    assert not (folder / ".levada/servers/postgres").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 from levada import names
 from levada.engines.decisions import event_of
 from levada.engines.local.home import Home, Record
+from levada.engines.local.outcome import with_owned
 from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
 from levada.errors import LevadaError
@@ -86,7 +87,8 @@ def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool, may_be_absent: b
         absent = sorted(asked - records.keys())
         if absent and not may_be_absent:
             raise LevadaError(f"there is no {absent[0]} in the home {root}")
-        wanted = _with_owned(asked & records.keys(), records)
+        _refuse_owned(asked, records)
+        wanted = with_owned(asked & records.keys(), records)
         if wanted and (root / "servers" / "postgres").exists():  # else nothing has run yet, so there is no data
             asyncio.run(_forget(home, servers, [records[ref] for ref in sorted(wanted)], keep_data))
         for ref in sorted(wanted):
@@ -99,15 +101,11 @@ def delete(root: Path, refs: Iterable[Ref], *, keep_data: bool, may_be_absent: b
     return Deleted(sorted(wanted), absent, waiting)
 
 
-def _with_owned(refs: set[Ref], records: Mapping[Ref, Record]) -> set[Ref]:
-    for ref in sorted(refs):
+def _refuse_owned(refs: set[Ref], records: Mapping[Ref, Record]) -> None:
+    for ref in sorted(refs & records.keys()):
         owner = records[ref].owner
         if owner in records and owner not in refs:
             raise LevadaError(f"{ref} belongs to {owner}, which would make it again: delete {owner}")
-    wanted = set(refs)
-    while owned := {ref for ref, record in records.items() if record.owner in wanted} - wanted:
-        wanted |= owned
-    return wanted
 
 
 async def _forget(home: Home, servers: LocalServers, records: list[Record], keep_data: bool) -> None:
