@@ -34,6 +34,8 @@ The first time, a changed spec, new inputs, a tick of `schedule`, a message of `
 
     kubectl annotate dataset flights {names.ANNOTATION_REQUESTED}="$(date)" --overwrite
 
+(on one machine: a new value of that annotation in the manifest, and `levada run`).
+
 A changed spec ends what runs and starts anew; all else waits for the end of what runs (or as
 `schedule.concurrencyPolicy` says). Where a schedule or triggers are given, new inputs alone start nothing. A failed
 execution is tried again when the spec is edited, when it is asked for by hand, or with the next occurrence.
