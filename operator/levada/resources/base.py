@@ -7,6 +7,7 @@ against a real API server holds the two together.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,6 +109,10 @@ def list_map(key: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
+# What is built at first use looks into the frame that uses it, which ended Python 3.13.0 with a segmentation fault.
+_DEFERRED = sys.version_info < (3, 13)
+
+
 class Model(BaseModel):
     """A strict, immutable model with camelCase names in YAML and JSON.
 
@@ -119,7 +124,7 @@ class Model(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         frozen=True,
-        defer_build=True,
+        defer_build=_DEFERRED,
     )
     union: ClassVar[Union | None] = None
     rules: ClassVar[tuple[Rule, ...]] = ()
