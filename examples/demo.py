@@ -94,7 +94,7 @@ async def show_score(deployment: Deployment, stores: Stores) -> None:
 
 
 def main() -> int:
-    """Run the example; 0 if everything is ready or complete."""
+    """Run the example; 0 if everything is ready or complete, 130 if it was interrupted before all was shown."""
     data.main(["flights"])
     resources, problems = load([str(EXAMPLE)], "default")
     for problem in problems:
@@ -104,10 +104,10 @@ def main() -> int:
     terminal = out.is_terminal and sys.stdin.isatty()
     error_console = Console(stderr=True)
     display = LiveDisplay(error_console) if terminal else PlainDisplay(error_console)
-    shown = False
+    shown = ended = False
 
     async def settled(engine: LocalEngine, stores: Stores) -> bool:
-        nonlocal shown
+        nonlocal shown, ended
         if not shown:
             shown = True
             out.print("\n[bold]Resources[/]")
@@ -119,13 +119,17 @@ def main() -> int:
                     await show_score(record.resource, stores)
             if terminal:
                 out.print("\nServing until Ctrl-C.")
+            ended = True
         return terminal
 
     try:
         with display:
             world = run_session(HOME, resources, display, serve=True, settled=settled)
     except KeyboardInterrupt:
-        return 0
+        if ended:
+            return 0
+        error_console.print("ended; run again to go on from here")
+        return 130
     except LevadaError as error:
         error_console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.pipelines import condition, levada
+from tests.support.waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -35,15 +39,37 @@ def test_x8_an_example_runs_to_a_served_model(tmp_path: Path, name: str, metric:
     assert best > metric[1]
 
 
-def test_x8_the_demo_leads_from_raw_files_to_a_traced_score_and_ends(tmp_path: Path) -> None:
-    done = subprocess.run(
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    """`make demo` without a terminal, with its home in a folder."""
+    return subprocess.run(
         [sys.executable, EXAMPLES / "demo.py"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
         stdin=subprocess.DEVNULL,
     )
+
+
+def steps(folder: Path) -> dict[Path, int]:
+    """When each step of the demo's home ended."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(".levada/flights/jobs/*/*/*/termination.json")}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The processes that work in a folder, or were told of it."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        known = [*(process.info["cmdline"] or ()), process.info["cwd"] or ""]
+        if any(str(folder) in text for text in known) and process.pid != os.getpid():
+            found.append(f"{process.pid} {known}")
+    return found
+
+
+def test_x8_the_demo_leads_from_raw_files_to_a_traced_score_and_ends_and_again_does_no_work_twice(
+    tmp_path: Path,
+) -> None:
+    done = demo(tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert "rocAuc" in done.stdout
@@ -55,3 +81,28 @@ def test_x8_the_demo_leads_from_raw_files_to_a_traced_score_and_ends(tmp_path: P
     curl = next(number for number, line in enumerate(lines) if line.startswith("$ curl "))
     assert 0 < json.loads(lines[curl + 1])["predictions"][0]["probabilities"][1] < 1
     assert "source flights-2013-01.csv.gz" in done.stdout[done.stdout.index("$ levada lineage") :]
+    assert processes_of(tmp_path) == []
+
+    before = steps(tmp_path)
+    again = demo(tmp_path)
+
+    assert again.returncode == 0, again.stderr
+    assert before
+    assert steps(tmp_path) == before
+    assert processes_of(tmp_path) == []
+
+
+def test_x8_a_demo_that_is_interrupted_in_the_middle_of_its_work_says_so(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, EXAMPLES / "data.py", "flights"], check=True, timeout=120)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, EXAMPLES / "demo.py"], cwd=tmp_path, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+    until(lambda: list(tmp_path.glob(".levada/flights/jobs/*/*/*/log.txt")), process)  # the first step was started
+    assert processes_of(tmp_path)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(60) == 130
+    assert "run again to go on from here" in (tmp_path / "log").read_text()
+    assert processes_of(tmp_path) == []
