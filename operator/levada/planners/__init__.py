@@ -43,7 +43,7 @@ def plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
     old = condition_of(resource.status.conditions, ConditionType.STALLED)
     new = condition_of(planned.status.conditions, ConditionType.STALLED)
     if new is not None and (old is None or (old.reason, old.message) != (new.reason, new.message)):
-        planned = replace(planned, decisions=(*planned.decisions, _stall(new)))
+        planned = replace(planned, decisions=(*planned.decisions, _stall(resource, new)))
     return planned
 
 
@@ -80,6 +80,11 @@ def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
     return Plan(status=resource.status.model_copy(update=update))
 
 
-def _stall(stalled: Condition) -> Decision:
-    key = names.short_hash([stalled.observed_generation, stalled.reason, stalled.message])
+def _stall(resource: AnyResource, stalled: Condition) -> Decision:
+    # How the resource stood before tells this stall from the same one earlier.
+    status = resource.status
+    ready = condition_of(status.conditions, ConditionType.READY)
+    execution = status.execution if isinstance(status, RunStatus) else None
+    before = [ready and ready.last_transition_time, execution and execution.started_at]
+    key = names.short_hash([stalled.observed_generation, stalled.reason, stalled.message, before])
     return Decision(Action.STALLED, stalled.reason, stalled.message, key)

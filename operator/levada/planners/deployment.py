@@ -98,7 +98,9 @@ def _wanted(deployment: Deployment, observed: Observed, now: datetime, notes: _N
         message = f"version {number} was created for {name}"
         notes.decide(Action.VERSION_CREATED, Reason.PROGRESSING, message, f"{number}", version=number, candidate=name)
     version = VersionStatus(version=number, candidate=name, digest=digest, state="Pending", since=now)
-    return [_rejected(version, Reason.GATE_NOT_PASSED, broken, now, notes) if broken else version, *others]
+    if broken:
+        version = _rejected(deployment, version, Reason.GATE_NOT_PASSED, broken, now, notes)
+    return [version, *others]
 
 
 def _candidate(deployment: Deployment, observed: Observed, notes: _Notes) -> ModelCandidate:
@@ -121,7 +123,8 @@ def _candidate(deployment: Deployment, observed: Observed, notes: _Notes) -> Mod
         message = f"{best.name} waits for approval; name it in spec.approved"
         if not _was_said(deployment, message):
             reason = Reason.WAITING_FOR_APPROVAL
-            notes.decide(Action.APPROVAL_NEEDED, reason, message, best.name, candidate=best.name)
+            key = f"{best.name}/{best.since.isoformat()}/{deployment.metadata.generation}"
+            notes.decide(Action.APPROVAL_NEEDED, reason, message, key, candidate=best.name)
         if spec.approved is None:
             raise references.ApprovalNeeded(message)
         notes.warnings.append(message)
@@ -168,7 +171,7 @@ def _seen(
             Action.VERSION_SERVING,
             Reason.SERVING,
             f"version {pending.version} ({pending.candidate}) serves" + (f" instead of {was}" if was else ""),
-            f"{pending.version}/{was}/{deployment.metadata.generation}",
+            f"{pending.version}/{was}/{_known_since(deployment, was)}",
             version=pending.version,
             candidate=pending.candidate,
             **({"insteadOf": was} if was else {}),
@@ -182,12 +185,14 @@ def _seen(
         ]
     error = state.failed.get(pending.version)
     if error is not None:
-        rejected = _rejected(pending, error.reason, error.message, now, notes)
+        rejected = _rejected(deployment, pending, error.reason, error.message, now, notes)
         return [rejected if v.version == pending.version else v for v in versions]
     return versions
 
 
-def _rejected(version: VersionStatus, reason: Reason, why: str, now: datetime, notes: _Notes) -> VersionStatus:
+def _rejected(
+    deployment: Deployment, version: VersionStatus, reason: Reason, why: str, now: datetime, notes: _Notes
+) -> VersionStatus:
     message = clipped(why, 1024)
     update = {"state": "Rejected", "weight": 0, "since": now, "reason": reason, "message": message}
     rejected = version.model_copy(update=update)
@@ -195,11 +200,19 @@ def _rejected(version: VersionStatus, reason: Reason, why: str, now: datetime, n
         Action.VERSION_REJECTED,
         reason,
         _why_rejected(rejected),
-        f"{version.version}/{names.short_hash(message)}",
+        f"{version.version}/{names.short_hash(message)}/{_known_since(deployment, version.version)}",
         version=version.version,
         candidate=version.candidate,
     )
     return rejected
+
+
+def _known_since(deployment: Deployment, number: int) -> str:
+    """Since when a version has stood as the status has it: tells what happens to it now from when it happened before.
+
+    Not the time of the plan, which comes again as long as the status has not been written.
+    """
+    return next((v.since.isoformat() for v in deployment.status.versions if v.version == number), "")
 
 
 def _is(version: VersionStatus, wanted: tuple[str, str] | None) -> bool:

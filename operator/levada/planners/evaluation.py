@@ -38,12 +38,12 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
         if isinstance(child, ModelCandidate) and child.spec == wanted.spec:
             seen = _seen(candidate, child)
             if seen.state == "Refused" and candidate.state != "Refused":
-                decisions.append(_refused(seen, execution))
+                decisions.append(_refused(seen, execution, child))
             candidates.append(seen)
         else:
             children.append(wanted)
             candidates.append(candidate.model_copy(update={"state": "Evaluating", "message": ""}))
-            if candidate.name not in known:
+            if candidate.name not in known and child is None:
                 decisions.append(_created(candidate, execution))
     update: dict[str, Any] = {"candidates": candidates}
     evaluated = sum(c.state != "Evaluating" for c in candidates)
@@ -61,7 +61,7 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
     metric = strategies.objective_of(run.spec).metric
     same = status.best is not None and (status.best.name, status.best.metric) == (best.name, metric)
     if not same:
-        decisions.append(_chosen(best, metric, value, execution))
+        decisions.append(_chosen(best, metric, value, execution, run.status))
     since = status.best.since if status.best is not None and same else now
     update["best"] = BestCandidate(name=best.name, metric=metric, value=value, since=since)
     return Outcome(needs_job=False, done=True, update=update, decisions=tuple(decisions))
@@ -167,21 +167,29 @@ def _created(candidate: CandidateStatus, execution: Execution) -> Decision:
     )
 
 
-def _refused(candidate: CandidateStatus, execution: Execution) -> Decision:
+def _refused(candidate: CandidateStatus, execution: Execution, child: ModelCandidate) -> Decision:
+    stalled = condition_of(child.status.conditions, ConditionType.STALLED)
+    since = stalled.last_transition_time.isoformat() if stalled is not None else ""
     return Decision(
         Action.CANDIDATE_REFUSED,
         Reason.STEP_FAILED,
         f"{candidate.algorithm}: {candidate.message}",
-        key=f"{execution.id}/{candidate.name}/evaluation",
+        key=f"{execution.id}/{candidate.name}/evaluation/{since}",
         data={"execution": execution.id, "algorithm": candidate.algorithm, "candidate": candidate.name},
     )
 
 
-def _chosen(best: CandidateStatus, metric: str, value: float, execution: Execution) -> Decision:
+def _chosen(
+    best: CandidateStatus, metric: str, value: float, execution: Execution, before: TrainingRunStatus
+) -> Decision:
+    # What was the best before, or since when there was none, tells this choice from the same one earlier.
+    ready = condition_of(before.conditions, ConditionType.READY)
+    none_since = ready.last_transition_time.isoformat() if ready is not None else ""
+    since = before.best.since.isoformat() if before.best is not None else none_since
     return Decision(
         Action.BEST_CHOSEN,
         Reason.SUCCEEDED,
         f"{best.name} is the best: {metric} {value:.4g}",
-        key=f"{execution.id}/{best.name}/{metric}",
+        key=f"{execution.id}/{best.name}/{metric}/{since}",
         data={"execution": execution.id, "candidate": best.name, "metric": metric, "value": value},
     )

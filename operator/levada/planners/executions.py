@@ -216,11 +216,14 @@ def waits(error: Waiting) -> Verdict:
 
 
 def _started(resource: Runnable, execution: Execution, why: str) -> Decision:
+    # What it follows tells it from the same execution earlier: its own start is another at each plan until it is kept.
+    before = resource.status.execution
+    since = before.started_at.isoformat() if before is not None else ""
     return Decision(
         Action.EXECUTION_STARTED,
         Reason.PROGRESSING,
         f"{execution.id} was started {why}",
-        key=f"{execution.id}/{execution.attempt}",
+        key=f"{execution.id}/{execution.attempt}/{since}",
         data={"execution": execution.id, "attempt": execution.attempt, "trigger": execution.trigger},
     )
 
@@ -230,6 +233,6 @@ def _failed(execution: Execution, error: StepError) -> Decision:
         Action.EXECUTION_FAILED,
         error.reason,
         error.message,
-        key=f"{execution.id}/{execution.attempt}",
+        key=f"{execution.id}/{execution.attempt}/{execution.started_at.isoformat()}",
         data={"execution": execution.id, "attempt": execution.attempt},
     )

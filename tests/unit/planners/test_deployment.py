@@ -14,7 +14,7 @@ from levada.resources import Deployment, ModelCandidate, TrainingRun
 from levada.resources.conditions import ConditionType, Reason
 from levada.resources.trainingrun import BestCandidate
 from levada.steps.io import StepError
-from tests.unit.planners.worlds import NOW, World, candidate, deployment, kstatus, ref, says, training_run
+from tests.unit.planners.worlds import World, candidate, deployment, kstatus, ref, says, training_run
 
 SERVED, RUN = ref(Kind.DEPLOYMENT, "late"), ref(Kind.TRAINING_RUN, "late")
 
@@ -36,7 +36,7 @@ def choose(made: World, name: str) -> None:
     """Make a candidate the best one."""
     run = made.resources[RUN]
     assert isinstance(run, TrainingRun)
-    best = BestCandidate(name=name, metric="rocAuc", value=0.7, since=NOW)
+    best = BestCandidate(name=name, metric="rocAuc", value=0.7, since=made.now)
     made.add(run.model_copy(update={"status": run.status.model_copy(update={"best": best})}))
 
 

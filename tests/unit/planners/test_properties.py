@@ -5,6 +5,7 @@ That planning twice is planning once is checked by `World.plan` on every single 
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from levada.names import Kind
 from levada.planners.plan import Action, JobState, Plan, ServingState
-from levada.resources import Dataset, Deployment
+from levada.resources import Dataset, Deployment, Ref
 from levada.resources.conditions import ConditionType, Reason, is_true
 from levada.steps.io import ProgressRecord, StepError
 from tests.unit.planners.test_pipeline import pipeline
@@ -47,6 +48,11 @@ EVENTS = st.one_of(
     st.tuples(st.just("request"), st.sampled_from(["x", "y"])),
     st.tuples(st.just("wait"), st.sampled_from([1, 50, 4000])),
 )
+
+
+def repeated(world: World) -> dict[tuple[Ref, Action, str], int]:
+    """Decisions that were taken for another, and so announced and audited once only."""
+    return {decision: times for decision, times in Counter(world.decided).items() if times > 1}
 
 
 def happen(world: World, event: str, value: Any, number: int) -> None:
@@ -112,20 +118,20 @@ def test_x5_whatever_happens_to_a_dataset_its_plans_are_sound_and_it_ends_well(
 ) -> None:
     world = World(local=local)
     world.add(dataset(triggers=[] if local else [{"subject": "landing.flights"}]))
-    keys: list[str] = []
     for number, (event, value) in enumerate(events):
+        world.now += timedelta(seconds=1)
         before = world.resources[FLIGHTS]
         assert isinstance(before, Dataset)
         happen(world, event, value, number)
         planned = world.reconcile(FLIGHTS)
         check(world, before, planned)
-        keys += [d.key for d in planned.decisions if d.action == Action.EXECUTION_STARTED]
     world.edit(FLIGHTS, suspend=False, schedule=None, triggers=None)
     world.annotate(FLIGHTS, "at last")
     world.settle()
     resource = world.resources[FLIGHTS]
     assert kstatus(resource) == "Current"
     assert world.active(FLIGHTS) == []
+    assert repeated(world) == {}
 
 
 PIPELINE = st.one_of(
@@ -195,6 +201,7 @@ def test_x5_whatever_happens_to_a_pipeline_versions_stay_sound_and_it_comes_to_r
 ) -> None:
     world = pipeline()
     for number, (event, value) in enumerate(events):
+        world.now += timedelta(seconds=1)
         happen_to_pipeline(world, event, value, number)
         for each in list(world.resources):
             world.reconcile(each)
@@ -217,3 +224,4 @@ def test_x5_whatever_happens_to_a_pipeline_versions_stay_sound_and_it_comes_to_r
     world.settle()
     for each in list(world.resources):
         assert world.plan(each).jobs == ()
+    assert repeated(world) == {}

@@ -23,7 +23,7 @@ from levada.events import Event, EventType
 from levada.features.types import ColumnType
 from levada.names import Kind
 from levada.planners import plan
-from levada.planners.plan import Job, JobState, Observed, Plan, ServingState
+from levada.planners.plan import Action, Job, JobState, Observed, Plan, ServingState
 from levada.resources import (
     RESOURCES,
     AnyResource,
@@ -116,6 +116,7 @@ class World:
     sources: dict[Ref, str] = field(default_factory=dict)
     triggers: dict[Ref, tuple[str, ...]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # by algorithm
+    decided: list[tuple[Ref, Action, str]] = field(default_factory=list)  # what was decided, with its key
     now: datetime = NOW
     local: bool = False
 
@@ -165,6 +166,9 @@ class World:
         assert [j.name for j in later.jobs] == [j.name for j in planned.jobs]
         assert later.serving == planned.serving
         assert later.decisions == ()
+        # An engine that was killed before it could write the status decides the same once more.
+        repeated = plan(resource, self.observed(ref), self.now + timedelta(milliseconds=1))
+        assert [(d.action, d.key) for d in repeated.decisions] == [(d.action, d.key) for d in planned.decisions]
         for decision in planned.decisions:
             event = Event(
                 id=decision.key,
@@ -181,6 +185,7 @@ class World:
     def reconcile(self, ref: Ref) -> Plan:
         """Plan, and carry it out."""
         planned = self.plan(ref)
+        self.decided += [(ref, d.action, d.key) for d in planned.decisions]
         resource = self.resources[ref]
         # What the stores hand back is what was written.
         status = type(resource.status).model_validate_json(planned.status.model_dump_json(by_alias=True))
