@@ -150,14 +150,6 @@ class Session:
 
         return run_bound
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
-        """The outputs for arrays [N, 1] of any length N ≥ 1, which are copied if they have to be padded."""
-        rows = len(next(iter(feeds.values())))
-        missing = -rows % self.block
-        if missing:
-            feeds = {name: np.concatenate([array, array[-1:].repeat(missing, axis=0)]) for name, array in feeds.items()}
-        return [array[:rows] for array in self.run_padded(feeds, outputs)]
-
 
 def first_line(error: Exception) -> str:
     """What an exception of onnxruntime says, in one line and without its prefix of codes."""

@@ -1,6 +1,6 @@
 """The stores as Levada's own code sees them: verbs of the domain, documented errors, no client library's types.
 
-Adapters: objects.py (S3 through obstore), postgres/ (psycopg), nats.py (nats-py). Each port has one contract suite
+Adapters: objects.py (S3 through obstore), postgres/ (psycopg), nats/ (nats-py). Each port has one contract suite
 that runs against the real server. Every adapter turns its client's connection errors into StoreUnavailable.
 """
 
