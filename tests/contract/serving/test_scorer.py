@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,10 @@ import pytest
 from benchmarks.serving.model import BuiltModel, build, feeds, stage
 from levada import names
 from levada.features.model import OnnxModel
-from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.serving.config import Limits, ScorerConfig, ScorerVersion
 from levada.stores.ports import Objects
 from tests.contract.serving.conftest import Scores
-from tests.contract.serving.scorers import Scorer, config, ids, proxy, version, write
+from tests.contract.serving.scorers import WAIT, Scorer, config, ids, proxy, version, write
 from tests.support.waiting import until
 from tests.unit.serving import small
 from tests.unit.serving.small import ROW
@@ -132,6 +134,31 @@ def test_score2_a_scorer_is_alive_and_waits_while_the_object_store_is_away(
                 "waiting": {},
                 "message": "",
             }
+
+
+def test_score2_a_scorer_is_alive_while_bodies_of_100_mb_are_sent_and_refused(
+    objects: Objects, environment: dict[str, str], path: Path
+) -> None:
+    write(path, config(version(objects, 1), recording=False))
+    most = Limits().body_bytes
+    head = b"POST /v2/models/small/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    with Scorer(path, environment) as scorer, ExitStack() as stack:
+        scorer.ready()
+        whole, waiting, too_large = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", scorer.port), timeout=WAIT)) for _ in range(3)
+        )
+        whole.sendall(head % most + b"[" + b" " * (most - 2))  # all but the last byte
+        sent = Thread(target=lambda: waiting.sendall(head % most + b"[" * most))  # has to wait until there is memory
+        sent.start()
+        too_large.sendall(head % (most + 1) + b" " * 1000)
+        assert too_large.recv(12) == b"HTTP/1.1 413"
+        assert scorer.get("/v2/health/live") == (200, {"live": True})
+        whole.sendall(b" ")
+        assert whole.recv(12) == b"HTTP/1.1 400"
+        assert waiting.recv(12) == b"HTTP/1.1 400"
+        sent.join(WAIT)
+        assert scorer.get("/v2/health/live") == (200, {"live": True})
+        assert scorer.infer(ROW)["model_version"] == "1"
 
 
 UNBALANCED = (
