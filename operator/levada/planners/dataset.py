@@ -51,12 +51,16 @@ def _with_overlapping(status: Status, observed: Observed) -> DatasetStatus:
     """The status with the batches of older executions that ended beside the newest one, behind its batch."""
     assert isinstance(status, DatasetStatus)
     outputs = [result.output for job in observed.jobs.values() for result in job.results]
-    found = {output.manifest.batch for output in outputs if isinstance(output, IngestOutput)}
-    missing = sorted(found - set(status.batches))
-    if not missing:
+    made = {o.manifest.batch: o.manifest.created_at for o in outputs if isinstance(o, IngestOutput)}
+    newest, others = status.batches[:1], status.batches[1:]
+    # Batches whose jobs are not known any more are older than those whose are.
+    behind = sorted(made.keys() - set(newest), key=lambda batch: (made[batch], batch), reverse=True)
+    behind += [batch for batch in others if batch not in made]
+    batches = [*newest, *behind][:BATCHES_SHOWN]
+    added = len(set(batches) - set(status.batches))  # what is cut off is not missing
+    if not added:
         return status
-    batches = [*status.batches[:1], *missing, *status.batches[1:]][:BATCHES_SHOWN]
-    return status.model_copy(update={"batches": batches, "batch_count": status.batch_count + len(missing)})
+    return status.model_copy(update={"batches": batches, "batch_count": status.batch_count + added})
 
 
 def committed(result: StepResult, status: DatasetStatus, bucket: str) -> dict[str, Any] | None:

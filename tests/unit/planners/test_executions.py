@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from levada.names import Kind
-from levada.planners.plan import Action, JobState
+from levada.planners.plan import Action, Job, JobState
 from levada.resources import Dataset
 from levada.resources.conditions import ConditionType, Reason
 from levada.steps.io import IngestWork, ProgressRecord
@@ -419,6 +419,25 @@ def test_x6_batches_of_overlapping_ingestions_are_all_listed() -> None:
     made.reconcile(FLIGHTS)
     assert flights(made).status.batches == [new.input.execution, old.input.execution]
     assert (flights(made).status.batch_count, batch(made)) == (2, new.input.execution)
+
+
+def test_x6_of_more_batches_than_a_status_holds_the_newest_are_listed_and_the_others_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("levada.planners.dataset.BATCHES_SHOWN", 3)
+    made = daily(concurrencyPolicy="Allow")
+    jobs: list[Job] = []
+    for day in range(1, 7):
+        made.now = at(3, day=day)
+        jobs += made.reconcile(FLIGHTS).jobs
+    ids = [job.input.execution for job in jobs]
+    for index in (5, 0, 3, 1, 4, 2):
+        made.now += timedelta(minutes=1)
+        made.succeed(FLIGHTS, jobs[index].name)
+        made.reconcile(FLIGHTS)
+    made.settle()
+    assert flights(made).status.batches == [ids[5], ids[2], ids[4]]
+    assert (flights(made).status.batch_count, batch(made)) == (6, ids[5])
 
 
 def test_x6_a_tick_that_was_held_back_runs_when_the_execution_has_ended() -> None:
