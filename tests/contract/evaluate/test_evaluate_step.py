@@ -202,8 +202,11 @@ def test_eval5_a_model_in_a_local_file_is_taken_in_where_that_is_allowed(bench: 
     path = tmp_path / "theirs.onnx"
     path.write_bytes(elsewhere())
     assert run(bench, work_for("theirs", f"file://{path}"), files=True).model.type == "external"
-    with pytest.raises(Stalled, match="only the local engine reads"):
+    with pytest.raises(Stalled, match=r"^spec\.model\.uri file://.*only the local engine reads"):
         run(bench, work_for("others", f"file://{path}"))
+    path.unlink()
+    with pytest.raises(Stalled, match=rf"^spec\.model\.uri: nothing is at file://{path}; put the model there$"):
+        run(bench, work_for("others", f"file://{path}"), files=True)
 
 
 def test_eval5_a_model_of_another_levada_keeps_its_manifest(bench: Bench) -> None:

@@ -92,7 +92,7 @@ def test_a_file_that_changes_after_it_was_listed_is_refused(ingestion: Ingestion
     (entry,) = source.list()
     assert b"".join(source.read(entry)) == b"a\n1\n"
     ingestion.put("a.csv", "a\n2\n")
-    with pytest.raises(Stalled, match=r"in/a\.csv was changed or removed while it was ingested"):
+    with pytest.raises(Stalled, match=r"in/a\.csv was changed or removed while it was read"):
         list(source.read(entry))
 
 
@@ -134,7 +134,7 @@ def test_a_local_file_that_changes_after_it_was_listed_is_refused(tmp_path: Path
     )
     (entry,) = source.list()
     (tmp_path / "a.csv").write_text("a\n1\n2\n")
-    with pytest.raises(Stalled, match="was changed or removed while it was ingested"):
+    with pytest.raises(Stalled, match="was changed or removed while it was read"):
         list(source.read(entry))
     (tmp_path / "a.csv").unlink()
     with pytest.raises(Stalled):

@@ -444,6 +444,55 @@ def test_score4_a_file_with_a_bad_row_is_refused_by_its_line(bench: Bench, tmp_p
     assert caught.value.reason is Reason.INVALID_DATA
 
 
+def test_score4_what_is_wrong_with_files_is_said_in_the_fields_of_a_scoring_run(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    model = plain_files(bench, folder)
+
+    def refused() -> str:
+        with pytest.raises(Stalled) as caught:
+            run_local(bench, object_work(bench, model, folder))
+        return caught.value.message
+
+    with pytest.raises(Stalled, match=r"^spec\.input\.object\.uri file://.* names a local folder"):
+        run(bench, object_work(bench, model, folder))
+    (folder / "b.csv").write_text("weight,size\n1,2\n")
+    assert refused() == (
+        f"spec.input.object: b.csv has no column 'count', which the model '{model.candidate}' or spec.output.columns "
+        "needs (it has: weight, size): correct the file"
+    )
+    (folder / "b.csv").write_text("")
+    assert refused() == "spec.input.object: b.csv is empty: remove it, or narrow the pattern past it"
+    (folder / "b.csv").write_bytes(b"weight,count\n1,\xff\n")
+    assert refused().endswith("set format.encoding to what the file is written in, e.g. latin-1")
+    for file in folder.iterdir():
+        file.unlink()
+    assert refused().endswith("matches the pattern '*': correct spec.input.object.uri or pattern")
+
+
+def test_score4_a_key_that_cannot_be_looked_up_is_refused_by_name(bench: Bench) -> None:
+    manifest, raw = looked_up(bench)
+    model = trained(bench, manifest)
+    texts = pa.array([f"id {number}" for number in range(200)])
+    raw = raw.set_column(raw.column_names.index("id"), "id", texts)
+    work = work_for(model, source="dataset", prefixes=[batch(bench, raw)], execution="scoring-0000000000000002")
+    with pytest.raises(Stalled) as caught:
+        run(bench, work)
+    assert caught.value.reason is Reason.INVALID_DATA
+    assert caught.value.message == (
+        "the column 'id' of the batch batch-0000000000000001 of the dataset 'raw' is string, but the model finds rows "
+        "of the feature set 'sizes' by the key 'id', which is int64: declare the column so where the rows come from"
+    )
+
+
+def test_score4_numbers_are_looked_up_by_numbers_whole_or_not(bench: Bench) -> None:
+    manifest, raw = looked_up(bench)
+    model = trained(bench, manifest)
+    raw = raw.set_column(raw.column_names.index("id"), "id", raw["id"].cast(pa.float64()))
+    work = work_for(model, source="dataset", prefixes=[batch(bench, raw)], execution="scoring-0000000000000002")
+    prepared = scores(bench, run(bench, work_for(model, manifest)))
+    assert scores(bench, run(bench, work))["value"].to_pylist() == prepared["value"].to_pylist()
+
+
 def refusing(bench: Bench) -> ModelManifest:
     transform = [{"columns": ["kind"], "steps": [{"encode": {"unknown": "refuse"}}]}]
     return trained(bench, version(bench), transform=transform)

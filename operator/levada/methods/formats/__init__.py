@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from levada.methods.formats.base import BadRow, FoundColumn, Reader, Rows
+from levada.methods.formats.base import BadRow, FoundColumn, MissingColumn, Reader, Rows
 from levada.methods.formats.content import Content, unpack
 from levada.methods.formats.delimited import CsvReader
 from levada.methods.formats.jsonlines import JsonLinesReader
@@ -17,4 +17,4 @@ FORMATS: Registry[Callable[[Format], Reader]] = Registry(
 )
 """Constructors of readers by the name that stands in spec.format.type."""
 
-__all__ = ["FORMATS", "BadRow", "Content", "FoundColumn", "Reader", "Rows", "unpack"]
+__all__ = ["FORMATS", "BadRow", "Content", "FoundColumn", "MissingColumn", "Reader", "Rows", "unpack"]

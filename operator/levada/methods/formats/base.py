@@ -1,4 +1,7 @@
-"""What every format's reader takes and gives."""
+"""What every format's reader takes and gives.
+
+Sentences call the fields of a resource's format `format.…`, since it stands elsewhere in each kind.
+"""
 
 from __future__ import annotations
 
@@ -94,11 +97,14 @@ def as_text(row: dict[str, Any]) -> str:
     return json.dumps(row, default=str, ensure_ascii=False)
 
 
-def missing_column(name: str, column: str, there: Sequence[str]) -> Stalled:
-    """The error about a declared column that a file lacks."""
-    shown = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
-    return Stalled(
-        Reason.INVALID_DATA,
-        f"{name} has no column '{column}', which spec.schema.columns declares (it has: {shown}): "
-        "correct the file or the schema",
-    )
+class MissingColumn(Stalled):
+    """A file lacks a column that has to be there."""
+
+    def __init__(self, file: str, column: str, there: Sequence[str]) -> None:
+        self.lacking = f"{file} has no column '{column}'"
+        self.there = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
+        super().__init__(
+            Reason.INVALID_DATA,
+            f"{self.lacking}, which spec.schema.columns declares (it has: {self.there}): "
+            "correct the file or the schema",
+        )

@@ -65,7 +65,7 @@ def blocks(name: str, chunks: Iterator[bytes], cut: Cut, size: int = BLOCK) -> I
         if not stop:
             raise Stalled(
                 Reason.INVALID_DATA,
-                f"{name}: line {line} is longer than {LONGEST >> 20} MiB: is spec.format.type right?",
+                f"{name}: line {line} is longer than {LONGEST >> 20} MiB: is format.type right?",
             )
         window.put_back(data[stop:])
         yield (block := Block(data[:stop], line))
@@ -116,7 +116,7 @@ def decoded(name: str, chunks: Iterator[bytes], encoding: Encoding) -> Iterator[
             first += chunk
         if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise Stalled(
-                Reason.INVALID_DATA, f"{name} begins as UTF-16 does, not UTF-8: set spec.format.encoding to utf-16"
+                Reason.INVALID_DATA, f"{name} begins as UTF-16 does, not UTF-8: set format.encoding to utf-16"
             )
         yield first.removeprefix(codecs.BOM_UTF8)
         yield from chunks
@@ -139,7 +139,7 @@ def _decode(
         at = done - held + (error.start if isinstance(error, UnicodeDecodeError) else 0)
         raise Stalled(
             Reason.INVALID_DATA,
-            f"{name} is not {encoding}: byte {at + 1} cannot be decoded; set spec.format.encoding to what it is",
+            f"{name} is not {encoding}: byte {at + 1} cannot be decoded; set format.encoding to what it is",
         ) from error
 
 
@@ -152,6 +152,6 @@ def wrong_encoding(name: str, block: Block) -> Stalled | None:
         return Stalled(
             Reason.INVALID_DATA,
             f"{name}: line {line} is not UTF-8 (byte 0x{block.data[error.start]:02x}): "
-            "set spec.format.encoding to what the file is written in, e.g. latin-1",
+            "set format.encoding to what the file is written in, e.g. latin-1",
         )
     return None

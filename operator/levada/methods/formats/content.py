@@ -67,9 +67,7 @@ def unpack(content: Content) -> Iterator[Content]:
     while len(first) < 4 and (more := next(stream, b"")):
         first += more
     if not first:
-        raise Stalled(
-            Reason.INVALID_DATA, f"{content.name} is empty: remove it, or narrow spec.source.object.pattern past it"
-        )
+        raise Stalled(Reason.INVALID_DATA, f"{content.name} is empty: remove it, or narrow the pattern past it")
     kind = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), None)
     suffix = Path(content.name).suffix.lower()
     promised = _SUFFIXES.get(suffix)

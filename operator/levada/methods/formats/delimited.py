@@ -21,7 +21,7 @@ import pyarrow.csv
 from levada.errors import Stalled
 from levada.features.types import ColumnType
 from levada.methods.formats import values
-from levada.methods.formats.base import BadRow, FoundColumn, Locate, Rows, missing_column
+from levada.methods.formats.base import BadRow, FoundColumn, Locate, MissingColumn, Rows
 from levada.methods.formats.blocks import BLOCK, Block, blocks, decoded, wrong_encoding
 from levada.methods.formats.content import Content
 from levada.methods.formats.header import check_header, column_names
@@ -45,7 +45,7 @@ class CsvReader:
         if len(format.delimiter.encode()) != 1 or format.delimiter in '"\r\n':
             raise Stalled(
                 Reason.INVALID_SPEC,
-                f"spec.format.delimiter {format.delimiter!r} can't separate values: use one ASCII character",
+                f"format.delimiter {format.delimiter!r} can't separate values: use one ASCII character",
             )
 
     def infer(self, content: Content, sample: int) -> list[FoundColumn]:
@@ -71,7 +71,7 @@ class CsvReader:
         names = self._names(content.name, originals, columns)
         for column in columns:
             if column.name not in names and not inferred:
-                raise missing_column(content.name, column.name, names)
+                raise MissingColumn(content.name, column.name, names)
         parser = _Parser(content.name, self._format, names, columns, block)
         yield from parser.rows(block)
         for block in stream:
@@ -105,8 +105,8 @@ class CsvReader:
         if len(originals) != len(columns):
             raise Stalled(
                 Reason.INVALID_DATA,
-                f"{name} has {len(originals)} columns and no header, the schema has {len(columns)}: "
-                "correct spec.schema.columns or the file",
+                f"{name} has {len(originals)} columns and no header, but {len(columns)} are wanted: "
+                "declare as many columns, add a header line, or correct the file",
             )
         return [column.name for column in columns]
 

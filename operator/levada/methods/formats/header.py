@@ -54,7 +54,7 @@ def check_header(file: str, cells: Sequence[str], delimiter: str) -> None:
                 raise Stalled(
                     Reason.INVALID_DATA,
                     f"the first line of {file} does not name columns, it holds the value '{cell}': "
-                    "add a header line, or set spec.format.header to false",
+                    "add a header line, or set format.header to false",
                 )
     if len(cells) == 1:
         other = next((mark for mark in ";\t|," if mark != delimiter and mark in cells[0]), None)
@@ -63,5 +63,5 @@ def check_header(file: str, cells: Sequence[str], delimiter: str) -> None:
             raise Stalled(
                 Reason.INVALID_DATA,
                 f"{file} has a single column '{cells[0]}' when it is split at '{delimiter}': "
-                f"set spec.format.delimiter to {shown}",
+                f"set format.delimiter to {shown}",
             )

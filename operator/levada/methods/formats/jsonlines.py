@@ -202,7 +202,7 @@ def _keys(name: str, block: Block) -> dict[str, list[Any]]:
                     cells.append(value)
         elif line == 1 and text.lstrip().startswith("["):
             raise Stalled(
-                Reason.INVALID_DATA, f"{name} is a JSON array: write an object a line, as spec.format.type jsonl needs"
+                Reason.INVALID_DATA, f"{name} is a JSON array: write an object a line, as format.type jsonl needs"
             )
     return found
 

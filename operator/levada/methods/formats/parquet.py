@@ -15,7 +15,7 @@ import pyarrow.types as pt
 from levada.errors import Stalled
 from levada.features.types import ColumnType
 from levada.methods.formats import values
-from levada.methods.formats.base import BadRow, FoundColumn, Rows, as_text, missing_column
+from levada.methods.formats.base import BadRow, FoundColumn, MissingColumn, Rows, as_text
 from levada.methods.formats.content import Content
 from levada.methods.formats.header import column_names
 from levada.resources.conditions import Reason
@@ -48,7 +48,7 @@ class ParquetReader:
                 if column.name in fields:
                     _column_type(content.name, fields[column.name])
                 elif not inferred:
-                    raise missing_column(content.name, column.name, list(fields))
+                    raise MissingColumn(content.name, column.name, list(fields))
             wanted = [fields[column.name].name for column in columns if column.name in fields]
             row = 1
             batches = file.iter_batches(_ROWS, columns=wanted)

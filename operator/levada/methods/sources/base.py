@@ -14,10 +14,14 @@ from levada.settings import Settings
 
 @dataclass(frozen=True)
 class Access:
-    """What sources may use: Levada's own store for what a source does not say, and whether local files are allowed."""
+    """What sources may use: Levada's own store for what a source does not say, and whether local files are allowed.
+
+    `field`: where an object source stands in the resource, for sentences.
+    """
 
     settings: Settings
     allow_files: bool = False
+    field: str = "spec.source.object"
 
 
 class SourceChanged(Stalled):
@@ -26,7 +30,7 @@ class SourceChanged(Stalled):
     def __init__(self, uri: str) -> None:
         super().__init__(
             Reason.SOURCE_UNREADABLE,
-            f"{uri} was changed or removed while it was ingested: ingest again when its producer is done",
+            f"{uri} was changed or removed while it was read: run again when its producer is done",
         )
 
 

@@ -37,10 +37,10 @@ def open_object_source(source: Source, access: Access) -> EntrySource:
     if not access.allow_files:
         raise Stalled(
             Reason.NOT_SUPPORTED,
-            f"spec.source.object.uri {spec.uri} names a local folder, which only the local engine reads: "
+            f"{access.field}.uri {spec.uri} names a local folder, which only the local engine reads: "
             "put the files into an object store and name them as s3://bucket/prefix/",
         )
-    return FolderSource(spec)
+    return FolderSource(spec, access.field)
 
 
 class S3Source:
@@ -49,6 +49,7 @@ class S3Source:
     def __init__(self, spec: ObjectSource, access: Access) -> None:
         settings = access.settings
         self._spec = spec
+        self._field = access.field
         self._bucket, _, self._prefix = spec.uri.removeprefix("s3://").partition("/")
         key, secret = settings.objects_access_key, settings.objects_secret_key.get_secret_value()
         if spec.credentials is not None:
@@ -75,7 +76,7 @@ class S3Source:
             if info.key.startswith(start) and not info.key.endswith("/") and matches(info.key.removeprefix(start))
         ]
         if not entries:
-            raise _nothing(self._spec)
+            raise _nothing(self._spec, self._field)
         return sorted(entries, key=lambda entry: entry.uri)
 
     def path(self, entry: Listing.Entry) -> str:
@@ -115,19 +116,20 @@ class S3Source:
             yield
         except BucketNotFound as error:
             raise Stalled(
-                Reason.SOURCE_NOT_FOUND, f"{error}: create it, or correct spec.source.object.uri {self._spec.uri}"
+                Reason.SOURCE_NOT_FOUND, f"{error}: create it, or correct {self._field}.uri {self._spec.uri}"
             ) from error
         except StoreRefused as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{self._spec.uri}: {error}") from error
         except (ObjectChanged, ObjectNotFound) as error:
-            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec)) from error
+            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec, self._field)) from error
 
 
 class FolderSource:
     """Files of a local folder, or a single file; see `EntrySource`."""
 
-    def __init__(self, spec: ObjectSource) -> None:
+    def __init__(self, spec: ObjectSource, field: str) -> None:
         self._spec = spec
+        self._field = field
         self._root = Path(unquote(urlsplit(spec.uri).path))
 
     def list(self) -> list[Listing.Entry]:
@@ -142,7 +144,7 @@ class FolderSource:
                 if matches((path := Path(folder, file)).relative_to(self._root).as_posix())
             ]
         if not entries:
-            raise _nothing(self._spec)
+            raise _nothing(self._spec, self._field)
         return sorted(entries, key=lambda entry: entry.uri)
 
     def path(self, entry: Listing.Entry) -> str:
@@ -175,7 +177,7 @@ class FolderSource:
         try:
             yield
         except FileNotFoundError as error:
-            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec)) from error
+            raise (SourceChanged(entry.uri) if entry else _nothing(self._spec, self._field)) from error
         except PermissionError as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{path} may not be read: change its permissions") from error
 
@@ -192,8 +194,8 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _nothing(spec: ObjectSource) -> Stalled:
+def _nothing(spec: ObjectSource, field: str) -> Stalled:
     return Stalled(
         Reason.SOURCE_NOT_FOUND,
-        f"nothing at {spec.uri} matches the pattern '{spec.pattern}': correct spec.source.object.uri or pattern",
+        f"nothing at {spec.uri} matches the pattern '{spec.pattern}': correct {field}.uri or pattern",
     )

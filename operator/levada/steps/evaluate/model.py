@@ -138,8 +138,16 @@ def _read(context: StepContext, uri: str, name: str = MODEL) -> bytes:
     except ObjectNotFound as error:
         raise Stalled(Reason.SOURCE_NOT_FOUND, f"spec.model.uri: {error}; put the model there") from error
     source = Source(type="object", object=ObjectSource(uri=file))
-    found = open_object_source(source, Access(Settings(), context.allow_file_sources))
-    return b"".join(found.read(found.list()[0]))
+    found = open_object_source(source, Access(Settings(), context.allow_file_sources, "spec.model"))
+    try:
+        (entry, *_) = found.list()
+    except Stalled as stalled:
+        if stalled.reason is not Reason.SOURCE_NOT_FOUND:
+            raise
+        raise Stalled(
+            Reason.SOURCE_NOT_FOUND, f"spec.model.uri: nothing is at {file}; put the model there"
+        ) from stalled
+    return b"".join(found.read(entry))
 
 
 def _parse(data: bytes, uri: str) -> onnx.ModelProto:

@@ -131,10 +131,13 @@ def add_query(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str
 
 
 @contextmanager
-def explained(lines_before: int | None = None) -> Iterator[None]:
+def explained(
+    lines_before: int | None = None, field: str = FIELD, memory: str = "spec.engine.memory"
+) -> Iterator[None]:
     """Turns DuckDB's errors into Stalled where the user must act.
 
     `lines_before`: how many lines stood before the query in the text that was run; None if the query was not in it.
+    `field` and `memory`: the fields that say what is run, and how much memory it has.
     """
     try:
         yield
@@ -148,10 +151,9 @@ def explained(lines_before: int | None = None) -> Iterator[None]:
         sentence = _sentence(text)
         if kind == OUT_OF_MEMORY:
             sentence = (
-                "it needs more memory than it may use, even with what can be put on disk; raise spec.engine.memory "
-                f"({sentence})"
+                f"it needs more memory than it may use, even with what can be put on disk; raise {memory} ({sentence})"
             )
-        raise Stalled(REASONS[kind], f"{FIELD}{line}: {sentence}") from error
+        raise Stalled(REASONS[kind], f"{field}{line}: {sentence}") from error
 
 
 @contextmanager
@@ -172,9 +174,11 @@ def watched(connection: duckdb.DuckDBPyConnection, context: StepContext) -> Iter
         thread.join()
 
 
-def stream(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
+def stream(
+    connection: duckdb.DuckDBPyConnection, sql: str, field: str = FIELD, memory: str = "spec.engine.memory"
+) -> Iterator[pa.RecordBatch]:
     """The rows of a SELECT in batches of at most `BATCH_ROWS`, made while they are read; raises as `explained`."""
-    with explained():
+    with explained(None, field, memory):
         yield from connection.sql(sql).to_arrow_reader(BATCH_ROWS)
 
 

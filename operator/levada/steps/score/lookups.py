@@ -19,7 +19,7 @@ from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
 from levada.steps.prepare import engine
-from levada.steps.prepare.inputs import LocalFile
+from levada.steps.prepare.inputs import NUMBERS, LocalFile
 from levada.steps.score.source import Given
 from levada.steps.stages import prefetch
 from levada.stores.ports import ObjectNotFound
@@ -40,6 +40,7 @@ def looked_up(
     size: int,
 ) -> Iterator[Iterator[pa.RecordBatch]]:
     """Rows [start, stop) in their order: some of their own columns, and those of all lookups behind."""
+    _check_types(given, lookups)
     path = context.scratch / "given.parquet"
     _write(given, columns, start, stop, size, path)
     memory = context.memory_limit_bytes
@@ -56,9 +57,35 @@ def looked_up(
         engine.lock(connection, files)
         joined = lookup_sql(ROWS, [(spec, relations[spec.prefix]) for spec in lookups])
         wanted = ", ".join(quote(name) for name in [*columns, *(c.name for spec in lookups for c in spec.columns)])
-        stream = engine.stream(connection, f"SELECT {wanted} FROM ({joined}) ORDER BY {NUMBER}")
+        sql = f"SELECT {wanted} FROM ({joined}) ORDER BY {NUMBER}"
+        stream = engine.stream(connection, sql, f"{given.name}, joined with lookups", "spec.resources.limits.memory")
         with closing(prefetch(stream, 4)) as ahead:
             yield ahead
+
+
+def _check_types(given: Given, lookups: Sequence[LookupSpec]) -> None:
+    """Raise Stalled where a column cannot be compared with the key or time that it is looked up by."""
+    for spec in lookups:
+        keys = zip(spec.on, spec.keys, spec.key_types, strict=True)
+        needed = [(name, f"the key '{key}'", type) for name, key, type in keys]
+        if spec.as_of is not None:
+            needed.append((spec.as_of, "the time", ColumnType.TIMESTAMP))
+        for name, what, type in needed:
+            mine = given.columns[name]
+            if _kind(mine) != _kind(type):
+                raise Stalled(
+                    Reason.INVALID_DATA,
+                    f"the column '{name}' of {given.name} is {mine}, but the model finds rows of the feature set "
+                    f"'{spec.feature_set}' by {what}, which is {type}: "
+                    "declare the column so where the rows come from",
+                )
+
+
+def _kind(type: ColumnType) -> str:
+    """What can be compared with one another, and is when features are looked up online."""
+    if type in NUMBERS:
+        return "number"
+    return "time" if type.is_temporal else type.value
 
 
 def _write(given: Given, columns: Sequence[str], start: int, stop: int, size: int, path: Path) -> None:

@@ -17,7 +17,8 @@ from levada.artifacts import BatchManifest, FeatureManifest, Listing, ModelManif
 from levada.errors import Stalled
 from levada.features.tensors import ARROW_TYPES
 from levada.features.types import ColumnType
-from levada.methods.formats import FORMATS, Content, unpack
+from levada.methods.formats import FORMATS, Content, MissingColumn, Reader, unpack
+from levada.methods.formats import Rows as ReadRows
 from levada.methods.sources import Access, EntrySource, open_source
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, ObjectSource, Source
@@ -27,6 +28,8 @@ from levada.steps.context import StepContext
 from levada.steps.io import ScoreWork
 from levada.steps.rows import ParquetRows, numbers_of
 from levada.stores.ports import ObjectNotFound
+
+FIELD = "spec.input.object"  # where files are named
 
 
 class Rows(Protocol):
@@ -138,7 +141,8 @@ def _manifest(context: StepContext, prefix: str, what: str) -> bytes:
 
 
 def _open(context: StepContext, given: ObjectSource) -> EntrySource:
-    return open_source(Source(type="object", object=given), Access(Settings(), context.allow_file_sources))
+    access = Access(Settings(), context.allow_file_sources, FIELD)
+    return open_source(Source(type="object", object=given), access)
 
 
 def _files(context: StepContext, work: ScoreWork, model: ModelManifest, listing: Listing) -> Given:
@@ -152,22 +156,35 @@ def _files(context: StepContext, work: ScoreWork, model: ModelManifest, listing:
     path, count = context.scratch / "rows.parquet", 0
     with pq.ParquetWriter(path, schema) as writer:
         for entry in listing.entries:
-            name = f"spec.input.object: {source.path(entry)}"
+            name = f"{FIELD}: {source.path(entry)}"
             packed = Content(name, partial(source.read, entry), context.scratch)
             for content in unpack(packed):
-                for rows in reader.read(content, columns, False):
-                    if rows.bad:
-                        worst = rows.bad[0]
-                        which = f", column '{worst.column}'" if worst.column else ""
-                        raise Stalled(
-                            Reason.INVALID_DATA,
-                            f"{name}, line {worst.line}{which}: {worst.reason}; "
-                            "correct the file, every row has to be scored",
-                        )
+                for rows in _rows(work, reader, content, columns):
                     writer.write_table(rows.table.cast(schema))
                     count += rows.table.num_rows
                     context.progress("read", count)
-    return Given("spec.input.object", LocalRows(str(path), count), {column.name: column.type for column in columns})
+    return Given(FIELD, LocalRows(str(path), count), {column.name: column.type for column in columns})
+
+
+def _rows(work: ScoreWork, reader: Reader, content: Content, columns: Sequence[Column]) -> Iterator[ReadRows]:
+    """The rows of a file; raises Stalled at the first that cannot be read, or if a column is not there."""
+    try:
+        for rows in reader.read(content, columns, False):
+            if rows.bad:
+                worst = rows.bad[0]
+                which = f", column '{worst.column}'" if worst.column else ""
+                raise Stalled(
+                    Reason.INVALID_DATA,
+                    f"{content.name}, line {worst.line}{which}: {worst.reason}; correct the file, every row has to be "
+                    "scored",
+                )
+            yield rows
+    except MissingColumn as error:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{error.lacking}, which the model '{work.candidate}' or spec.output.columns needs (it has: "
+            f"{error.there}): correct the file",
+        ) from error
 
 
 def _extra(work: ScoreWork, model: ModelManifest) -> list[Column]:
