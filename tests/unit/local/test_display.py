@@ -97,7 +97,8 @@ def test_x8_brackets_in_messages_are_no_markup() -> None:
 
     assert message in printed(table([Row(REF, "Stalled", "", message)]))
     assert "[bold]name batch-[/b] columns [/x]" in printed(as_tree([node]))
-    assert message in printed(audit_table([{"message": message}]))
+    decision = dict.fromkeys(("actor", "kind", "namespace", "name", "action", "reason"), "-")
+    assert message in printed(audit_table([{**decision, "time": datetime(2026, 1, 1, tzinfo=UTC), "message": message}]))
 
 
 def test_x8_progress_has_a_column_only_while_there_is_some() -> None:
