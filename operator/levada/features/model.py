@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
 MODEL_STAGE = "model/"  # before the names of what a fitted model computes, after features in the same graph
+RUN_ERRORS = (Fail, InvalidArgument, NotImplemented, RuntimeException)  # of a model that cannot take the rows
 Tensors = dict[str, npt.NDArray[Any]]
 BLOCK = 4  # elements that kernels take at once: float32 in 128 bits
 CHUNK_ROWS = 16_384  # what one run computes stays near the processor; a multiple of BLOCK

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, silhouette_score
 
 from levada import names
-from levada.artifacts import EvaluationManifest, ModelManifest, SplitManifest
+from levada.artifacts import EvaluationManifest, LookupColumn, LookupSpec, ModelManifest, SplitManifest
 from levada.errors import Stalled
 from levada.events import EventType
 from levada.features.model import OnnxModel
 from levada.features.tensors import to_tensor
+from levada.features.types import ColumnType
 from levada.names import Kind
 from levada.planners.strategies import evaluators_of
 from levada.resources.conditions import Reason
@@ -24,9 +26,10 @@ from levada.resources.trainingrun import Task
 from levada.steps import evaluate
 from levada.steps.io import EvaluateOutput, EvaluateWork, TrainedCandidate
 from levada.steps.rows import numbers_of
+from levada.stores.ports import Objects
 from tests.support.steps import Bench
 from tests.support.training import DERIVE, FEATURES, model_of, run_training, things, train_work
-from tests.support.versions import write_version
+from tests.support.versions import prefix_of, write_version
 
 EVALUATION = "evaluation-0000000000000001"
 
@@ -209,14 +212,68 @@ def test_eval5_a_model_in_a_local_file_is_taken_in_where_that_is_allowed(bench: 
         run(bench, work_for("others", f"file://{path}"), files=True)
 
 
-def test_eval5_a_model_of_another_levada_keeps_its_manifest(bench: Bench) -> None:
-    candidate = trained(bench)
+def copied(bench: Bench, candidate: TrainedCandidate, to: Objects) -> str:
+    """Copy a model's folder to a place of the user's; its URI."""
     for name in ("model.onnx", names.MANIFEST):
-        bench.objects.put(f"copied/{name}", bench.objects.get(candidate.prefix + name))
-    output = run(bench, work_for("copied", bench.objects.uri("copied/")))
+        to.put(f"copied/{name}", bench.objects.get(candidate.prefix + name))
+    return to.uri("copied/")
+
+
+def test_eval5_a_model_of_this_levada_that_lies_elsewhere_is_measured_on_its_own_rows(bench: Bench) -> None:
+    candidate = trained(bench)
+    output = run(bench, work_for("copied", copied(bench, candidate, bench.objects)))
     assert output.model.candidate == "copied"
     assert output.model.outputs == model_of(bench, candidate).outputs
     assert output.manifest.part == "test"
+
+
+DATED = [("hour", "hour(at)"), ("load", "weight * 2 + count")]
+
+
+def test_eval5_a_model_of_another_levada_keeps_its_manifest_and_is_measured_without_rows(
+    bench: Bench, elsewhere_bench: Bench
+) -> None:
+    candidate = trained(elsewhere_bench, version={"derive": DATED, "features": [*FEATURES, "hour"]})
+    output = run(bench, work_for("copied", copied(elsewhere_bench, candidate, bench.objects)))
+    assert output.model.outputs == model_of(elsewhere_bench, candidate).outputs
+    assert (output.model.features_prefix, output.model.split_prefix) == (None, None)
+    assert output.model.feature_set_version is not None
+    assert output.manifest.part == "generated"
+
+
+def test_eval5_a_model_that_looks_up_what_is_not_here_is_refused_by_name(bench: Bench, elsewhere_bench: Bench) -> None:
+    sizes = things().select(["id", "size"])
+    other = write_version(elsewhere_bench.objects, sizes, name="sizes", label=None, keys=["id"])
+    spec = LookupSpec(
+        feature_set="sizes",
+        namespace="default",
+        version=other.version,
+        prefix=prefix_of(other),
+        on=["id"],
+        keys=["id"],
+        key_types=[ColumnType.INT64],
+        columns=[LookupColumn(source="size", name="size", type=ColumnType.FLOAT64)],
+    )
+    candidate = trained(elsewhere_bench, version={"lookups": [spec]})
+    work = work_for("copied", copied(elsewhere_bench, candidate, bench.objects))
+    with pytest.raises(
+        Stalled, match=rf"looks up the version {other.version} of the feature set 'sizes', which is not"
+    ):
+        run(bench, work)
+    assert list(bench.objects.list("models/")) == []
+    for info in elsewhere_bench.objects.list(prefix_of(other)):
+        bench.objects.put(info.key, elsewhere_bench.objects.get(info.key))
+    assert run(bench, work).manifest.part == "generated"
+
+
+def fixed_batch() -> bytes:
+    """A model that was exported with a batch of one row."""
+    model = onnx.load_from_string(elsewhere())
+    for node in model.graph.node:
+        node.input[:] = ["one row" if name == "X" else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Reshape", ["X", "shape"], ["one row"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 3]), "shape"))
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -225,8 +282,9 @@ def test_eval5_a_model_of_another_levada_keeps_its_manifest(bench: Bench) -> Non
         (b"not a model", None, "is not a valid ONNX model"),
         (elsewhere(), "sha256:" + "1" * 64, r"spec\.model\.digest is sha256:1+, but s3://.* has sha256:"),
         (None, None, "theirs"),
+        (fixed_batch(), None, "theirs/ cannot be run on 1 rows at once: .*; export it with a batch of any size$"),
     ],
-    ids=["broken", "digest", "absent"],
+    ids=["broken", "digest", "absent", "batch"],
 )
 def test_eval5_what_cannot_be_taken_in_leaves_nothing(
     bench: Bench, data: bytes | None, digest: str | None, message: str

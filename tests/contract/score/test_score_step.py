@@ -528,6 +528,22 @@ def test_a_column_of_another_type_than_training_saw_is_refused_by_name(bench: Be
         run(bench, work_for(model, odd))
 
 
+def test_rows_that_the_model_cannot_run_on_are_refused_in_one_sentence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = version(bench)
+    work = work_for(trained(bench, manifest), manifest)
+    run_whole = OnnxModel.run
+
+    def flat(self: OnnxModel, columns: Any, outputs: Any = None) -> Any:
+        return run_whole(self, {name: values.ravel() for name, values in columns.items()}, outputs)
+
+    monkeypatch.setattr(OnnxModel, "run", flat)
+    with pytest.raises(Stalled, match=r"cannot score the version .*, rows from 0 on: .*Invalid rank") as caught:
+        run(bench, work)
+    assert "\n" not in caught.value.message
+
+
 def test_an_unseen_category_that_is_ignored_is_scored(bench: Bench) -> None:
     model = trained(bench, version(bench))
     odd = version(bench, with_kind("zebra"), name="odd")

@@ -15,11 +15,11 @@ from levada import names
 from levada.artifacts import EvaluationManifest, FeatureManifest, ModelManifest, SplitManifest, StoredFile
 from levada.errors import Stalled
 from levada.features.model import MODEL_STAGE, OnnxModel
-from levada.features.types import ColumnType
 from levada.methods.evaluators import EVALUATORS, Finding, Measured
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
+from levada.steps.evaluate.generated import generated_rows
 from levada.steps.evaluate.model import load
 from levada.steps.evaluate.report import Facts, render
 from levada.steps.io import EvaluateWork
@@ -28,7 +28,6 @@ from levada.stores.ports import ObjectNotFound
 
 REPORT = "report.html"
 DATA = "report.json"
-GENERATED_ROWS = 100
 SINGLE_RUNS = 200
 
 
@@ -192,19 +191,8 @@ def with_features(data: bytes) -> bytes | None:
 
 
 def _generated(manifest: ModelManifest, seed: int) -> Sample:
-    """Rows made up by type, for a model that comes without data: enough to see that it runs."""
-    generator = np.random.default_rng(seed)
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for column in manifest.inputs:
-        if column.type is ColumnType.STRING:
-            values: npt.NDArray[Any] = np.array([["a"]] * GENERATED_ROWS, dtype=object)
-        elif column.type is ColumnType.FLOAT64:
-            values = generator.normal(size=(GENERATED_ROWS, 1))
-        else:
-            values = generator.integers(0, 2, size=(GENERATED_ROWS, 1)).astype(np.float64)
-        columns[column.name] = values
     warning = "the model comes without data, so nothing is known but that it runs on generated rows"
-    return Sample(columns, None, "generated", warnings=[warning])
+    return Sample(generated_rows(manifest.inputs, seed), None, "generated", warnings=[warning])
 
 
 def _single_row_seconds(model: OnnxModel, sample: Sample) -> float:

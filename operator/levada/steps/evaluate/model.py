@@ -13,7 +13,7 @@ from levada import names
 from levada.artifacts import ModelManifest, StoredFile
 from levada.errors import Stalled
 from levada.events import Event, EventType
-from levada.features.model import OnnxModel
+from levada.features.model import RUN_ERRORS, OnnxModel
 from levada.methods.sources.base import Access
 from levada.methods.sources.objects import open_object_source
 from levada.names import Kind
@@ -22,6 +22,7 @@ from levada.resources.dataset import ObjectSource, Source
 from levada.settings import Settings
 from levada.steps.context import StepContext
 from levada.steps.evaluate.external import adapt
+from levada.steps.evaluate.generated import generated_rows
 from levada.steps.io import EvaluateWork
 from levada.stores.ports import ObjectNotFound
 
@@ -64,6 +65,7 @@ def _take_in(context: StepContext, work: EvaluateWork, prefix: str) -> ModelMani
             f"spec.model.digest is {work.digest}, but {work.model_uri} has {source_digest}: name the file's own digest",
         )
     manifest, model = _own(context, work, data) or _adapted(context, work, data)
+    _try(_open(model, work.model_uri), manifest, work.model_uri)
     context.objects.put_if_absent(prefix + MODEL, model)
     written, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
     manifest = ModelManifest.from_bytes(written)
@@ -90,7 +92,6 @@ def _adapted(context: StepContext, work: EvaluateWork, data: bytes) -> tuple[Mod
     """Manifest and file of a model that knows nothing of Levada."""
     adapted = adapt(_parse(data, work.model_uri), work.task)
     model = adapted.model.SerializeToString(deterministic=True)
-    _open(model, work.model_uri)
     manifest = ModelManifest(
         candidate=work.candidate,
         namespace=context.input.owner.namespace,
@@ -124,8 +125,28 @@ def _own(context: StepContext, work: EvaluateWork, data: bytes) -> tuple[ModelMa
             f"{work.model_uri.rstrip('/')}/{names.MANIFEST} is not the manifest of a model "
             f"({error.error_count()} errors): take it away, or name the .onnx file itself",
         ) from error
-    update = {"candidate": work.candidate, "namespace": context.input.owner.namespace}
+    _check_lookups(context, work, found)
+    update: dict[str, Any] = {"candidate": work.candidate, "namespace": context.input.owner.namespace}
+    if not all(prefix and _is_here(context, prefix) for prefix in (found.features_prefix, found.split_prefix)):
+        # It was fitted in another installation: without its rows it is measured on generated ones.
+        update |= {"features_prefix": None, "split_prefix": None}
     return found.model_copy(update=update), data
+
+
+def _is_here(context: StepContext, prefix: str) -> bool:
+    return context.objects.info(prefix + names.MANIFEST) is not None
+
+
+def _check_lookups(context: StepContext, work: EvaluateWork, model: ModelManifest) -> None:
+    """Raise Stalled if the model looks up what is not there."""
+    for spec in model.lookups:
+        if not _is_here(context, spec.prefix):
+            raise Stalled(
+                Reason.SOURCE_NOT_FOUND,
+                f"spec.model.uri: the model at {work.model_uri} looks up the version {spec.version} of the feature set "
+                f"'{spec.feature_set}', which is not here: copy it to {context.objects.uri(spec.prefix)}, or take a "
+                "model without lookups",
+            )
 
 
 def _read(context: StepContext, uri: str, name: str = MODEL) -> bytes:
@@ -164,6 +185,26 @@ def _open(data: bytes, uri: str) -> OnnxModel:
         return OnnxModel(data)
     except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
         raise Stalled(Reason.NOT_SUPPORTED, f"{uri} cannot be run by onnxruntime: {_first_line(error)}") from error
+
+
+def _try(model: OnnxModel, manifest: ModelManifest, uri: str) -> None:
+    """Raise Stalled if a model cannot run on one row and on many."""
+    rows = generated_rows(manifest.inputs)
+    for columns in ({name: values[:1] for name, values in rows.items()}, rows):
+        count = len(next(iter(columns.values())))
+        try:
+            found = model.run(columns)
+        except RUN_ERRORS as error:
+            raise Stalled(
+                Reason.NOT_SUPPORTED,
+                f"{uri} cannot be run on {count} rows at once: {_first_line(error)}; export it with a batch of any "
+                "size",
+            ) from error
+        if any(len(values) != count for values in found.values()):
+            raise Stalled(
+                Reason.NOT_SUPPORTED,
+                f"{uri} does not give an answer for each of {count} rows: export it with a batch of any size",
+            )
 
 
 def _first_line(error: Any) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from levada import names
 from levada.artifacts import LookupSpec, ModelManifest, StoredFile
 from levada.errors import Stalled
-from levada.features.model import CHUNK_ROWS, OnnxModel, Tensors
+from levada.features.model import CHUNK_ROWS, RUN_ERRORS, OnnxModel, Tensors
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
@@ -56,7 +56,15 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, part
 
     def score(one: Prepared) -> Scored:
         first, batch, columns = one
-        return batch, layout.rows(first, batch, session.run(columns))
+        try:
+            found = session.run(columns)
+        except RUN_ERRORS as error:
+            raise Stalled(
+                Reason.INVALID_DATA,
+                f"the model '{work.candidate}' cannot score {given.name}, rows from {first} on: "
+                f"{str(error).strip().splitlines()[0]}",
+            ) from error
+        return batch, layout.rows(first, batch, found)
 
     with ExitStack() as stack:
         batches = stack.enter_context(_batches(context, given, model, layout, lookups, start, stop))
