@@ -16,6 +16,9 @@ from tests.contract.local.conftest import eventually
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not Path("/proc").exists(), reason="forkers are for Linux")]
 
 
+STEPS = ("ingest", "prepare", "train", "evaluate", "score")
+
+
 @pytest.fixture
 async def forker(tmp_path: Path) -> AsyncIterator[Forker]:
     forker = Forker(("score",), tmp_path / "forker.log")
@@ -31,9 +34,9 @@ def blocked(tmp_path: Path) -> Path:
     return path
 
 
-async def step(forker: Forker, input: Path) -> Child:
+async def step(forker: Forker, input: Path, kind: str = "score") -> Child:
     environment = {**os.environ, "LEVADA_TERMINATION_LOG": str(input.parent / "termination.json")}
-    return await forker.step("score", input, environment, input.parent / "log.txt")
+    return await forker.step(kind, input, environment, input.parent / "log.txt")
 
 
 def children_of(pid: int) -> list[int]:
@@ -43,6 +46,11 @@ def children_of(pid: int) -> list[int]:
 async def forked(pid: int) -> int:
     """The step that a forker has started, once it leads a group of its own."""
     return await eventually(lambda: next((p for p in children_of(pid) if os.getpgid(p) == p), 0))
+
+
+def loaded_by(pid: int) -> str:
+    """The libraries that a process has in memory."""
+    return Path(f"/proc/{pid}/maps").read_text()
 
 
 async def forker_pid() -> int:
@@ -92,6 +100,22 @@ async def test_x5_a_killed_forker_takes_its_steps_along_and_is_replaced(forker: 
     assert await forked(await forker_pid()) != started
     await end(second, grace=60)
     assert second.returncode == -signal.SIGTERM
+
+
+async def test_x8_a_forker_that_has_the_libraries_of_all_steps_has_one_thread(tmp_path: Path) -> None:
+    # Another thread might hold a lock while a step is forked, and in the step there is nobody to open it.
+    (tmp_path / "input").write_text(json.dumps({"no": "step input"}))
+    forker = Forker(STEPS, tmp_path / "forker.log")
+    try:
+        for kind in STEPS:  # each is loaded before its step is forked
+            await (await step(forker, tmp_path / "input", kind)).wait()
+        pid = await forker_pid()
+        threads, loaded = os.listdir(f"/proc/{pid}/task"), loaded_by(pid)
+    finally:
+        await forker.stop()
+
+    assert all(library in loaded for library in ("sklearn", "pyarrow", "duckdb", "onnxruntime"))
+    assert threads == [str(pid)]
 
 
 def is_zombie(pid: int) -> bool:

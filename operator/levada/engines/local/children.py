@@ -21,7 +21,9 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if _LINUX else None
 # Libraries that the forker loads must not start threads before it forks.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
-    "OMP_WAIT_POLICY": "PASSIVE"  # threads of one step that wait do not take the core from another step
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's jemalloc has one from the start
+    "ORT_DISABLE_TELEMETRY": "1",  # so has onnxruntime, to report its use to its makers
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads of one step that wait do not take the core from another step
 }
 
 

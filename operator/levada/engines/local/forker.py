@@ -2,7 +2,8 @@
 
 Loading scikit-learn, pyarrow, DuckDB and onnxruntime takes one to three CPU seconds, more than most steps of a small
 pipeline work. The forker loads them once, for the kinds of steps that it is named, while there is nothing to do. It
-stays single-threaded (libraries start their threads when first used, in the child), so that forking is safe.
+stays single-threaded, so that forking is safe: libraries start their threads when first used, in the child, and those
+that would sooner are told not to (children.py).
 
 Protocol: a JSON line in for each child to start, a JSON line out for each that was started or has ended. It ends when
 its input does.
