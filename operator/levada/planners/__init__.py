@@ -18,7 +18,7 @@ from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Condition, ConditionType, condition_of
 from levada.resources.status import RunStatus
 
-__all__ = ["find_cycles", "plan", "references_of", "refusals"]
+__all__ = ["find_cycles", "plan", "references_of", "refusals", "stalled"]
 
 _PLANNERS: dict[Kind, Callable[[Any, Observed, datetime], Plan]] = {
     Kind.DATASET: dataset.plan,
@@ -59,7 +59,7 @@ def _plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
     try:
         return _PLANNERS[resource.kind](resource, observed, now)
     except Stalled as error:
-        return _stalled(resource, error, now)
+        return stalled(resource, error, now)
 
 
 def _has_ended(resource: AnyResource, planned: Plan) -> bool:
@@ -70,7 +70,7 @@ def _has_ended(resource: AnyResource, planned: Plan) -> bool:
     return after.execution != before.execution and after.execution.state in ("Succeeded", "Failed")
 
 
-def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
+def stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
     """The plan for a spec that cannot be carried out: nothing runs, what there is stays."""
     verdict = Verdict("False", error.reason, error.message, stalled=True)
     update = {

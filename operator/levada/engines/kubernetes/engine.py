@@ -23,11 +23,11 @@ from levada.engines.decisions import event_of
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
 from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
-from levada.errors import StoreUnavailable
+from levada.errors import Stalled, StoreUnavailable
 from levada.names import Kind
-from levada.planners import plan, references_of
-from levada.planners.plan import JobState, Observed, Plan, ServingState
-from levada.resources import RESOURCES, AnyResource, Ref
+from levada.planners import plan, references_of, stalled
+from levada.planners.plan import JobState, Observed, Plan
+from levada.resources import RESOURCES, AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.steps.io import Owner, StepResult
 from levada.stores.ports import Catalogue, ObjectNotFound, Objects
@@ -38,7 +38,6 @@ ACTOR = "operator"
 WORKERS = 8  # resources that are worked on at the same time
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
-_NOT_SERVED = "serving with KServe is not carried out on Kubernetes yet: run it with `levada run --serve`"
 
 
 @dataclass
@@ -237,13 +236,12 @@ class KubernetesEngine:
         if seen is None:
             return None
         resource = seen.resource
-        observed = Observed(
-            resources={other: known.resource for other, known in self._seen.items()},
-            jobs=await self._states(ref),
-            serving=ServingState(message=_NOT_SERVED) if ref.kind is Kind.DEPLOYMENT else None,
-            bucket=self._bucket,
-        )
-        planned = plan(resource, observed, datetime.now(UTC))
+        now = datetime.now(UTC)
+        if (beyond := _beyond(resource)) is not None:
+            planned = stalled(resource, beyond, now)
+        else:
+            known = {other: there.resource for other, there in self._seen.items()}
+            planned = plan(resource, Observed(known, jobs=await self._states(ref), bucket=self._bucket), now)
         await self._carry_out(seen, planned)
         return planned.requeue_after
 
@@ -323,6 +321,17 @@ class KubernetesEngine:
                 document["metadata"]["resourceVersion"],
                 {**status, "observedGeneration": generation, "conditions": conditions},
             )
+
+
+def _beyond(resource: AnyResource) -> Stalled | None:
+    """What planners can do and this engine cannot yet."""
+    if isinstance(resource, Deployment):
+        message = "a Deployment is not served on Kubernetes yet: serve it with `levada run --serve`"
+    elif getattr(resource.spec, "triggers", None):
+        message = "spec.triggers: messages are not listened to on Kubernetes yet; leave it out"
+    else:
+        return None
+    return Stalled(Reason.NOT_SUPPORTED, message)
 
 
 def _as_owner(resource: AnyResource) -> Owner:
