@@ -13,15 +13,18 @@ memory = if test "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -g
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Every step, scorer and command is a process that would compile these modules anew where Python writes no bytecode.
+compile = $(BIN)/python -m compileall -q operator/levada
+
 demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
-	@$(BIN)/python examples/demo.py
+	@$(compile); $(BIN)/python examples/demo.py
 
 # Built before the tests and not by them: on a new machine it takes longer than any test may.
 API = etcd kube-apiserver kube-controller-manager kubectl
 
 test: lint ## Run every check and every test
 	@$(BIN)/python tools/build.py $(API) > /dev/null || echo "tests with an API server are skipped: it cannot be built here"
-	@$(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	@$(compile); $(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: .venv/.dev ## Check style, types and the layers between packages
 	@$(BIN)/ruff check --quiet
