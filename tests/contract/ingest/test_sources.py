@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from levada.artifacts import Listing
 from levada.errors import Stalled, StoreUnavailable
-from levada.methods.sources import Access, open_source
+from levada.methods.sources import Access, EntrySource, SourceChanged, open_source
 from levada.resources.conditions import Reason
 from levada.resources.dataset import DatasetSpec
 from levada.settings import Settings
@@ -124,14 +125,62 @@ def test_local_files_are_read_where_that_is_allowed(ingestion: Ingestion, tmp_pa
     _refused(ingestion, missing, Reason.SOURCE_NOT_FOUND, "nothing at .*/nowhere/ matches", allow_files=True)
 
 
+def _folder(path: Path) -> EntrySource:
+    document = {"source": {"type": "object", "object": {"uri": f"file://{path}"}}, "format": {"type": "csv"}}
+    return open_source(DatasetSpec.model_validate(document).source, Access(Settings(), allow_files=True))
+
+
+def test_a_local_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"1" * (3 << 20))
+    source = _folder(tmp_path)
+    (entry,) = source.list()
+    chunks = source.read(entry)
+    assert next(chunks)
+    with file.open("r+b") as writer:
+        writer.seek(2 << 20)
+        writer.write(b"2" * (1 << 20))
+    os.utime(file, ns=(0, 0))  # a clock may be too coarse to tell
+    with pytest.raises(SourceChanged, match=r"a\.csv was changed or removed while it was read"):
+        list(chunks)
+
+
+def test_a_link_to_nothing_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "b.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert [entry.uri for entry in _folder(tmp_path).list()] == [f"file://{tmp_path}/a.csv"]
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "gone").mkdir()
+    scan = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("gone"):
+            os.rmdir(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert len(_folder(tmp_path).list()) == 1
+
+
+def test_what_cannot_be_listed_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with pytest.raises(Stalled, match=r"a\.csv/x cannot be read: Not a directory") as refused:
+        _folder(tmp_path / "a.csv" / "x").list()
+    assert refused.value.reason is Reason.SOURCE_UNREADABLE
+    (tmp_path / "b.csv").symlink_to("b.csv")
+    with pytest.raises(
+        Stalled, match=r"^spec\.source\.object\.uri file://.*Too many levels of symbolic links"
+    ) as refused:
+        _folder(tmp_path).list()
+    assert refused.value.reason is Reason.SOURCE_UNREADABLE
+
+
 def test_a_local_file_that_changes_after_it_was_listed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n1\n")
-    source = open_source(
-        DatasetSpec.model_validate(
-            {"source": {"type": "object", "object": {"uri": f"file://{tmp_path}/"}}, "format": {"type": "csv"}}
-        ).source,
-        Access(Settings(), allow_files=True),
-    )
+    source = _folder(tmp_path)
     (entry,) = source.list()
     (tmp_path / "a.csv").write_text("a\n1\n2\n")
     with pytest.raises(Stalled, match="was changed or removed while it was read"):

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -137,12 +137,16 @@ class FolderSource:
             if self._root.is_file():
                 return [self._entry(self._root)]
             matches = matcher(self._spec.pattern)
-            entries = [
-                self._entry(path)
-                for folder, _, files in os.walk(self._root, onerror=_raise, followlinks=True)
+            paths = [
+                path
+                for folder, _, files in os.walk(self._root, onerror=self._refuse, followlinks=True)
                 for file in files
                 if matches((path := Path(folder, file)).relative_to(self._root).as_posix())
             ]
+            entries = []
+            for path in paths:
+                with suppress(FileNotFoundError):  # gone since, or a link to nothing
+                    entries.append(self._entry(path))
         if not entries:
             raise _nothing(self._spec, self._field)
         return sorted(entries, key=lambda entry: entry.uri)
@@ -152,22 +156,30 @@ class FolderSource:
         return path.name if path == self._root else path.relative_to(self._root).as_posix()
 
     def read(self, entry: Listing.Entry) -> Iterator[bytes]:
-        with self.open(entry) as file:
+        with self._errors(str(self._path(entry)), entry), self.open(entry) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+            _refuse_changed(file, entry)  # a writer that is slower than this would leave a mixture
 
     def open(self, entry: Listing.Entry) -> BinaryIO:
         path = self._path(entry)
         with self._errors(str(path), entry):
             file = path.open("rb")
-            if _version(os.fstat(file.fileno())) != entry.version:
+            try:
+                _refuse_changed(file, entry)
+            except SourceChanged:
                 file.close()
-                raise SourceChanged(entry.uri)
+                raise
             return file
 
     def _entry(self, path: Path) -> Listing.Entry:
         facts = path.stat()
         return Listing.Entry(uri=f"file://{quote(path.as_posix())}", bytes=facts.st_size, version=_version(facts))
+
+    def _refuse(self, error: OSError) -> None:
+        """A folder cannot be listed, which is nothing strange if it went after it was found."""
+        if not isinstance(error, FileNotFoundError) or error.filename == str(self._root):
+            raise error
 
     def _path(self, entry: Listing.Entry) -> Path:
         return Path(unquote(urlsplit(entry.uri).path))
@@ -180,18 +192,25 @@ class FolderSource:
             raise (SourceChanged(entry.uri) if entry else _nothing(self._spec, self._field)) from error
         except PermissionError as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{path} may not be read: change its permissions") from error
+        except OSError as error:
+            where = f"{self._field}.uri {self._spec.uri}"
+            raise Stalled(
+                Reason.SOURCE_UNREADABLE, f"{where}: {error.filename or path} cannot be read: {error.strerror}"
+            ) from error
 
 
 def _entry(bucket: str, info: ObjectInfo) -> Listing.Entry:
     return Listing.Entry(uri=f"s3://{bucket}/{info.key}", bytes=info.bytes, version=info.etag)
 
 
+def _refuse_changed(file: BinaryIO, entry: Listing.Entry) -> None:
+    """Raise SourceChanged if an open file is not what was listed."""
+    if _version(os.fstat(file.fileno())) != entry.version:
+        raise SourceChanged(entry.uri)
+
+
 def _version(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _nothing(spec: ObjectSource, field: str) -> Stalled:
