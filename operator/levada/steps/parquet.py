@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -28,7 +28,12 @@ class _Digesting(io.RawIOBase):
     def __init__(self, target: BinaryIO) -> None:
         self._target = target
         self._sha = hashlib.sha256()
+        self._discards = False
         self.size = 0
+
+    def discard(self) -> None:
+        """Take what is written from now on for written."""
+        self._discards = True
 
     def writable(self) -> bool:
         return True
@@ -37,10 +42,11 @@ class _Digesting(io.RawIOBase):
         return self.size
 
     def write(self, data: Buffer, /) -> int:
-        self._sha.update(data)
-        self._target.write(data)
         size = memoryview(data).nbytes
-        self.size += size
+        if not self._discards:
+            self._sha.update(data)
+            self._target.write(data)
+            self.size += size
         return size
 
     @property
@@ -95,9 +101,21 @@ class ParquetFile:
                 self._writer.close()
                 self._buffer.flush()
             except BaseException as failed:
-                self._upload.__exit__(type(failed), failed, failed.__traceback__)
+                self._give_up(self._upload, failed)
                 raise
-        self._upload.__exit__(kind, error, trace)
-        if error is None:
-            size, digest = self._sink.size, self._sink.digest
-            self.stored = StoredFile(key=self._key, bytes=size, digest=digest, rows=self.rows)
+        else:
+            self._give_up(self._upload, error)
+            return
+        self._upload.__exit__(None, None, None)
+        size, digest = self._sink.size, self._sink.digest
+        self.stored = StoredFile(key=self._key, bytes=size, digest=digest, rows=self.rows)
+
+    def _give_up(self, upload: AbstractContextManager[BinaryIO], error: BaseException) -> None:
+        """End the upload without an object. What the writer still has goes nowhere: left open, it would write a footer
+        into an upload that is over, some time later."""
+        self._sink.discard()
+        with suppress(Exception):
+            self._writer.close()
+        with suppress(Exception):
+            self._buffer.close()
+        upload.__exit__(type(error), error, error.__traceback__)
