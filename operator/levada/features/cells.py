@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from levada.features.types import DAY, MAX_INTEGER, MAX_TIME, MIN_TIME, NULL_STRING, NULL_TIME, ColumnType
 
 Cell = float | int | str
 Converter = Callable[[object], Cell]
-Tensor = npt.NDArray[Any]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -25,54 +22,13 @@ MICROSECOND = timedelta(microseconds=1)
 INFINITY = math.inf
 
 
-def scalar_to_cell(value: object, column_type: ColumnType, name: str = "value") -> Cell:
-    """The cell of one JSON value (number, string, true, false or null).
+def converter(column_type: ColumnType, name: str) -> Converter:
+    """What turns JSON values (numbers, strings, true, false, null) of one column into cells.
 
     Times are ISO 8601 texts, UTC unless they say otherwise, or numbers of seconds since 1970; dates are ISO 8601 texts.
-
-    Raises:
-        ValueError: the value does not fit; one sentence names the column and what it takes.
+    It raises ValueError for a value that does not fit; one sentence names the column and what it takes.
     """
-    return converter(column_type, name)(value)
-
-
-def converter(column_type: ColumnType, name: str) -> Converter:
-    """What `scalar_to_cell` does for one column, made once for many values."""
     return _CONVERTERS[column_type](name)
-
-
-class RowEncoder:
-    """Turns rows of JSON objects into the input tensors of a graph.
-
-    Raises:
-        ValueError: as `scalar_to_cell`; or a row has a column that is not known, or lacks one.
-    """
-
-    def __init__(self, columns: Mapping[str, ColumnType]) -> None:
-        self._names = columns.keys()
-        self._blocks = []
-        for dtype in (np.float64, np.int64, np.object_):
-            names = [name for name, column_type in columns.items() if DTYPES[column_type] is dtype]
-            if names:
-                self._blocks.append((dtype, names, [(name, converter(columns[name], name)) for name in names]))
-
-    def __call__(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor]:
-        """A tensor of shape [N, 1] for each column."""
-        for row in rows:
-            if row.keys() != self._names:
-                raise ValueError(self._misfit(row))
-        tensors: dict[str, Tensor] = {}
-        for dtype, names, converters in self._blocks:
-            # One array for all columns of a dtype: making arrays is what costs time here.
-            cells = [convert(row[name]) for name, convert in converters for row in rows]
-            tensors.update(zip(names, np.array(cells, dtype).reshape(len(names), len(rows), 1), strict=True))
-        return tensors
-
-    def _misfit(self, row: Mapping[str, object]) -> str:
-        unknown = [name for name in row if name not in self._names]
-        if unknown:
-            return f"there is no column '{unknown[0]}': the columns are {', '.join(self._names)}"
-        return f"the column '{next(name for name in self._names if name not in row)}' is missing: send null if unknown"
 
 
 def _number(name: str) -> Converter:

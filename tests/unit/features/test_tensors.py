@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levada.features.cells import scalar_to_cell
+from levada.features.cells import converter
 from levada.features.tensors import ARROW_TYPES, from_tensor, to_tensor
 from levada.features.types import DAY, MAX_TIME, MIN_TIME, NULL_STRING, NULL_TIME, ColumnType
 
@@ -100,7 +100,8 @@ def test_other_arrow_types_are_taken_for_what_they_hold(
 def test_prep7_decimals_become_the_doubles_that_their_digits_mean_in_a_request(kind: pa.DataType) -> None:
     digits = [Decimal(n).scaleb(-2) for n in range(-500, 500)]
     column = pa.array([None, *digits, None], kind).slice(1)
-    expected = [scalar_to_cell(float(value), FLOAT64) for value in digits]
+    convert = converter(FLOAT64, "c")
+    expected = [convert(float(value)) for value in digits]
     np.testing.assert_array_equal(to_tensor(column, FLOAT64).ravel().tolist(), [*expected, math.nan])
 
 

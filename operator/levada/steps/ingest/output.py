@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,9 +17,6 @@ from levada.artifacts import StoredFile
 from levada.methods.formats import BadRow
 from levada.steps.parquet import GROUP_ROWS, ParquetFile
 from levada.stores.ports import Objects
-
-if TYPE_CHECKING:
-    pass
 
 ORIGIN = "levada.origin"  # key of a typed file's metadata
 MARK_ROWS = 65_536  # at most one mark of origin for so many rows of a file
