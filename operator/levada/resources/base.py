@@ -54,12 +54,14 @@ PATTERNS_IN_WORDS = {
 }
 """What a pattern asks for, to follow the words "is not"."""
 
+_LONGEST = 100 * 365 * 86400.0  # seconds: a time so far away can still be reckoned with, and nobody waits for it
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> timedelta:
-    """`1h30m`, `20ms`, `2d` as a timedelta."""
-    return timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text)))
+    """`1h30m`, `20ms`, `2d` as a timedelta; more than a hundred years are a hundred years."""
+    seconds = sum(int(n) * _UNITS[u] for n, u in re.findall(r"([0-9]+)(ms|s|m|h|d)", text))
+    return timedelta(seconds=min(seconds, _LONGEST))
 
 
 def _number_as_text(value: Any) -> Any:

@@ -101,3 +101,8 @@ def test_x8_what_would_be_refused_is_told_before_anything_runs() -> None:
     assert set(told) == {cyclic.ref, broken.ref}
     assert told[cyclic.ref].startswith("spec.lookups: the look-ups of FeatureSets form a cycle")
     assert told[broken.ref].startswith("spec.schedule.cron: 'x' is not a cron expression")
+
+
+def test_x8_a_duration_of_many_digits_is_as_good_as_no_end() -> None:
+    resource = dataset(deadline="9" * 31 + "d", schedule={"cron": "@daily"})
+    assert refusals([resource], NOW, local=True) == {}
