@@ -367,6 +367,20 @@ def test_train6_a_model_that_its_onnx_twin_does_not_follow_is_refused_with_the_w
     assert EventType.MODEL_TRAINED not in [event.type for event in bench.catalogue.pending_events()]
 
 
+def test_train4_an_algorithm_that_cannot_be_fitted_is_refused_and_the_others_are_not(bench: Bench) -> None:
+    manifest = version(bench, label=None, features=["size", "weight"], derive=())
+    algorithms: list[dict[str, Any]] = [
+        {"name": "many", "type": "kMeans", "params": {"clusters": 350}},
+        {"name": "few", "type": "kMeans", "params": {"clusters": 3}},
+    ]
+    work = train_work(manifest, algorithms, task="clustering")
+    refused = run_training(bench, work, 0)
+    assert refused.refused is not None
+    assert refused.refused.reason is Reason.INVALID_SPEC
+    assert refused.refused.message.startswith("the algorithm 'many' (kMeans) cannot be fitted: n_samples=320 should be")
+    assert model_of(bench, run_training(bench, work, 1)).algorithm == "few"
+
+
 def test_prep3_selection_keeps_the_best_features_and_the_ranking(bench: Bench) -> None:
     model = model_of(bench, run_training(bench, train_work(version(bench), select={"method": "anova", "k": 2})))
     ranking = model.learned["ranking"]

@@ -34,8 +34,13 @@ from levada.steps.train.split import split
 MODEL = "model.onnx"
 
 
+class _Unfit(Exception):
+    """An algorithm cannot be fitted; others of the same run may be."""
+
+
 def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> ModelManifest | TrainedCandidate:
-    """The manifest of a model whose file is written; or the candidate, if its ONNX twin says something else than it."""
+    """The manifest of a model whose file is written; or the candidate that is refused, because it cannot be fitted or
+    its ONNX twin says something else than it."""
     threads = cores()
     algorithm = _algorithm(context, work)
     version = open_version(context.objects, work.features_prefix, work.version)
@@ -45,10 +50,23 @@ def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> M
         where = split_prefix(context, work)
         parts = {p.name: numbers_of(split_manifest, p.name, context.objects, where) for p in split_manifest.parts}
         warned = _check_label(label, parts)
+
+    def refused(reason: Reason, message: str) -> TrainedCandidate:
+        return TrainedCandidate(
+            algorithm=work.spec.algorithms[context.index],
+            name=candidate,
+            prefix=prefix,
+            rows={name: len(rows) for name, rows in parts.items()},
+            refused=StepError(reason=reason, message=message),
+        )
+
     with _phase(context, "transform"), threadpool_limits(threads):
         matrix = make_matrix(work, version, label, parts, algorithm.accepts_gaps, threads)
     with _phase(context, "fit"), threadpool_limits({"openmp": threads, "blas": 1}):  # BLAS adds up as its threads fall
-        fitted, messages = _fit(context, work, algorithm, matrix, label, parts, split_manifest.shuffle, threads)
+        try:
+            fitted, messages = _fit(context, work, algorithm, matrix, label, parts, split_manifest.shuffle, threads)
+        except _Unfit as unfit:
+            return refused(Reason.INVALID_SPEC, str(unfit))
     with _phase(context, "convert"):
         outputs = _outputs(fitted, matrix)
         model = merge(
@@ -58,13 +76,7 @@ def fit(context: StepContext, work: TrainWork, candidate: str, prefix: str) -> M
     with _phase(context, "verify"), threadpool_limits(threads):
         found, row = _verify(model, outputs, fitted, matrix, np.concatenate(list(parts.values())), threads)
     if found.max_abs > TOLERANCE:
-        return TrainedCandidate(
-            algorithm=work.spec.algorithms[context.index],
-            name=candidate,
-            prefix=prefix,
-            rows={name: len(rows) for name, rows in parts.items()},
-            refused=StepError(reason=Reason.PARITY_BROKEN, message=_refusal(work, version, context.index, found, row)),
-        )
+        return refused(Reason.PARITY_BROKEN, _refusal(work, version, context.index, found, row))
     file = StoredFile(key=MODEL, bytes=len(model), digest=names.digest(model))
     context.objects.put(prefix + MODEL, model)
     trained = Trained(
@@ -133,7 +145,7 @@ def _fit(
     shuffle: bool,
     threads: int,
 ) -> tuple[FittedModel, list[str]]:
-    """The fitted model, and what a person should know of the fit."""
+    """The fitted model, and what a person should know of the fit; raises _Unfit."""
     seed, spec = work.spec.split.seed, work.spec.algorithms[context.index]
     rows = np.random.default_rng(seed).permutation(parts["train"]) if shuffle else parts["train"]
     held_out = parts.get("validation")
@@ -153,9 +165,8 @@ def _fit(
         try:
             fitted = algorithm.fit(training, spec.params)
         except ValueError as error:
-            raise Stalled(
-                Reason.INVALID_SPEC, f"the algorithm '{spec.name}' ({spec.type}) cannot be fitted: {error}"
-            ) from error
+            why = " ".join(str(error).split())
+            raise _Unfit(f"the algorithm '{spec.name}' ({spec.type}) cannot be fitted: {why}") from error
     context.progress("fit", len(rows), len(rows))
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         return fitted, [
