@@ -17,7 +17,6 @@ null, or a column that is left out, is a null where the column is nullable; so i
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -27,6 +26,7 @@ import numpy as np
 from levada.features.cells import DTYPES, Cell, Converter, converter
 from levada.features.types import MAX_INTEGER, NULL_STRING, NULL_TIME, ColumnType
 from levada.resources.dataset import Column
+from levada.serving import binary
 from levada.serving.accepted import Accepted
 from levada.serving.errors import RequestError, bad
 from levada.serving.session import Array
@@ -41,7 +41,6 @@ DATATYPES: dict[ColumnType, tuple[str, ...]] = {  # the first is the one that me
     ColumnType.TIMESTAMP: ("BYTES", "INT64", "FP64"),
     ColumnType.DATE: ("BYTES",),
 }
-_LENGTH = struct.Struct("<I").unpack_from  # of a text in binary data
 _BINARY = {
     "BOOL": np.dtype(np.bool_),
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
@@ -123,12 +122,14 @@ class RequestColumn:
             values = [None] * rows
         if (at_once := self._at_once(values)) is not None:
             return at_once
+        with suppress(ValueError):  # some value does not fit, or is a null in another form: each needs a look
+            return np.array(list(map(self.convert, values)), self.dtype)
         return np.array([self.scalar(value, row) for row, value in enumerate(values)], self.dtype)
 
     def from_binary(self, datatype: str, data: memoryview, rows: int) -> Array:
         """A binary tensor of the Open Inference Protocol as an array [rows] as `vector` gives it."""
         if datatype == "BYTES":
-            return self.vector(_texts(self.name, data, rows), rows)
+            return self._from_texts(bytes(data), rows)
         kind = _BINARY[datatype]
         expected = rows * kind.itemsize
         if len(data) != expected:
@@ -140,6 +141,13 @@ class RequestColumn:
         if self.type in (ColumnType.FLOAT64, ColumnType.INT64) and self._accepted is None:
             return self._checked(array)
         return self.vector([None if value != value else value for value in array.tolist()], rows)
+
+    def _from_texts(self, raw: bytes, rows: int) -> Array:
+        if self.type in (ColumnType.TIMESTAMP, ColumnType.DATE) and self._accepted is None:
+            at_once = binary.times(raw, rows, self.type == ColumnType.DATE)
+            if at_once is not None:
+                return at_once
+        return self.vector(binary.texts(self.name, raw, rows), rows)
 
     def plain(self, array: Array) -> list[object]:
         """An array as `vector` gives it, as values of JSON; of times, microseconds."""
@@ -186,42 +194,6 @@ def _required(convert: Converter) -> Converter:
         return convert(value)
 
     return convert_required
-
-
-def _texts(name: str, data: memoryview, rows: int) -> list[object]:
-    """The elements of a BYTES tensor: each its length as four bytes, little endian, then UTF-8."""
-    raw = bytes(data)
-    parts: list[bytes] = []
-    position = 0
-    with suppress(struct.error):  # no room for another length
-        for _ in range(rows):
-            start = position + 4
-            position = start + _LENGTH(raw, position)[0]
-            parts.append(raw[start:position])
-    if position > len(raw) or len(parts) < rows:
-        row = len(parts) - (position > len(raw))
-        raise bad(
-            f"row {row}: the binary data of column '{name}' end before the text does; each text is its length as four "
-            "bytes (little endian) and then so many bytes"
-        )
-    if position != len(raw):
-        raise bad(
-            f"column '{name}': its {rows} texts end after {position} bytes, but binary_data_size is {len(raw)}; "
-            "make shape and binary_data_size agree"
-        )
-    try:
-        return [part.decode() for part in parts]
-    except UnicodeDecodeError:
-        row = next(row for row, part in enumerate(parts) if not _is_text(part))
-        raise bad(f"row {row}: the text of column '{name}' is not UTF-8; encode it so") from None
-
-
-def _is_text(part: bytes) -> bool:
-    try:
-        part.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def too_many(rows: int, limit: int) -> RequestError:

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +49,7 @@ class Lookup:
         self._keys = tuple(index[name] for name in spec.on)
         self._as_of = index[spec.as_of] if spec.as_of else None
         self._dtypes = tuple(DTYPES[column.type] for column in spec.columns)
+        self._are_numbers = set(self._dtypes) == {np.float64}
 
     def find(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """What is found for a row of cells in the order of the request's columns: nulls where nothing is."""
@@ -61,6 +63,9 @@ class Lookup:
             found = list(map(self._find, keys))
         else:
             found = list(map(self._find, keys, arrays[self._as_of].tolist()))
+        if self._are_numbers:
+            width = len(self.names)
+            return list(np.fromiter(chain.from_iterable(found), np.float64, len(found) * width).reshape(-1, width).T)
         return [np.array(column, dtype) for column, dtype in zip(zip(*found, strict=True), self._dtypes, strict=True)]
 
 

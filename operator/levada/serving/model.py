@@ -88,15 +88,14 @@ class ServedModel:
     def score(self, columns: Sequence[Values], rows: int, *, unseen: bool = False) -> Scores:
         """The scores of columns of `rows` values each, in the order of the signature, as `score_one` gives them."""
         arrays = [c.vector(values, rows) for c, values in zip(self.signature.columns, columns, strict=True)]
-        feeds = self._session.buffers(rows)
-        for name, index in self._direct:
-            feeds[name][:rows, 0] = arrays[index]
+        columns_in = {name: arrays[index] for name, index in self._direct}
         for lookup in self._lookups:
             for name, found in zip(lookup.names, lookup.find_all(arrays), strict=True):
                 if name in self._accepted and not unseen:
                     self._refuse_unseen(lookup, name, found.tolist())
-                if name in feeds:
-                    feeds[name][:rows, 0] = found
+                if name in self._session.inputs:
+                    columns_in[name] = found
+        feeds = self._session.padded(columns_in)
         outputs = self._guarded(lambda: self._session.run_padded(feeds, self._output_names))
         return Scores(rows, [output[:rows] for output in outputs])
 

@@ -113,6 +113,16 @@ class Session:
         length = -(-rows // self.block) * self.block
         return {name: np.full((length, 1), fill, dtype) for name, (dtype, fill) in self._fills.items()}
 
+    def padded(self, columns: Mapping[str, Array]) -> dict[str, Array]:
+        """Columns [N] as such arrays [M, 1], which share memory with the columns where they can."""
+        rows = len(next(iter(columns.values())))
+        if rows % self.block:
+            buffers = self.buffers(rows)
+            for name, column in columns.items():
+                buffers[name][:rows, 0] = column
+            return buffers
+        return {name: columns[name].astype(dtype, copy=False).reshape(-1, 1) for name, dtype in self.inputs.items()}
+
     def run_padded(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """The outputs for arrays [M, 1] of a length as `buffers` gives; one array a name, of M rows each."""
         # What InferenceSession.run calls after it has looked for missing inputs, which can take as long as the model.

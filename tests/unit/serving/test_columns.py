@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from levada.features.types import NULL_STRING, NULL_TIME, ColumnType
 from levada.resources.dataset import Column
@@ -121,6 +124,60 @@ def test_score7_binary_tensors_become_cells(type: ColumnType, datatype: str, dat
     array = column(type).from_binary(datatype, memoryview(data), 2)
     np.testing.assert_array_equal(array, cells)
     assert array.dtype == column(type).dtype
+
+
+def as_bytes(texts: list[str]) -> memoryview:
+    """A BYTES tensor."""
+    encoded = [text.encode() for text in texts]
+    return memoryview(b"".join(struct.pack("<I", len(text)) + text for text in encoded))
+
+
+characters = st.characters(codec="utf-8", exclude_characters=[NULL_STRING])
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(0, 9).flatmap(lambda n: st.lists(st.text(characters, min_size=n, max_size=n), min_size=1)))
+def test_score7_texts_of_one_length_and_of_many_come_out_of_a_binary_tensor(texts: list[str]) -> None:
+    plain = [text.encode("ascii", "replace").decode() for text in texts]
+    for sample in (texts, plain, [*texts, "x" * 200], [*plain, ""], ["\0"] * 3):
+        assert column(ColumnType.STRING).from_binary("BYTES", as_bytes(sample), len(sample)).tolist() == sample
+
+
+def outcome(times: RequestColumn, texts: list[str], as_binary: bool) -> list[int] | str:
+    """Cells, or what is wrong."""
+    try:
+        rows = len(texts)
+        cells = times.from_binary("BYTES", as_bytes(texts), rows) if as_binary else times.vector(texts, rows)
+    except RequestError as error:
+        return error.message
+    assert cells.dtype == np.int64
+    return [int(cell) for cell in cells]
+
+
+NO_TIMES = """
+0000-01-01T00:00:00Z 0000-12-31 2013-02-29T00:00:00Z 2013-13-01T00:00:00Z 2013-00-01 2013-01-32 2013-04-31T00:00:00
+2013-01-01T24:00:00Z 2013-01-01T23:60:00Z 2013-01-01T23:59:60Z +013-01-01T00:00:00Z -013-01-01 2013-1--01
+2013-01-01t00:00:00Z 2013-01-01T00:00:00z 2013-01-01T00:00:0Z 2013-W01-1T00:00:00Z 20130101T000000 2013-01-01T00:00+01
+2013/01/01 2013-01-01T0:00:000Z NaT 1900-02-29 ----------
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("type", [ColumnType.TIMESTAMP, ColumnType.DATE])
+@pytest.mark.parametrize("text", [*NO_TIMES, " 013-01-01T00:00:00Z", "2013-01-01 00:00:00", "\0" * 10, NULL_STRING])
+def test_score7_odd_times_are_taken_and_refused_in_binary_tensors_as_in_json(type: ColumnType, text: str) -> None:
+    for texts in ([text], [text] * 3):
+        assert outcome(column(type), texts, as_binary=True) == outcome(column(type), texts, as_binary=False)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1, max_size=9), st.sampled_from([0, 1, 2, 3]))
+def test_score7_times_in_a_binary_tensor_are_those_of_json(moments: list[datetime], form: int) -> None:
+    forms = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S.%f%z")
+    texts = [f"{moment.year:04}" + moment.strftime(forms[form].removeprefix("%Y")) for moment in moments]
+    for type in (ColumnType.TIMESTAMP, ColumnType.DATE):
+        found = outcome(column(type), texts, as_binary=True)
+        assert found == outcome(column(type), texts, as_binary=False)
+        assert isinstance(found, str) == (type == ColumnType.DATE and form != 2)
 
 
 @pytest.mark.parametrize(

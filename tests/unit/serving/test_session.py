@@ -56,9 +56,7 @@ def of_model(model: Any) -> bytes:
 def run(session: Session, feeds: dict[str, Any]) -> list[Any]:
     """The outputs for inputs [N, 1], padded as scorers pad them."""
     rows = len(next(iter(feeds.values())))
-    padded = session.buffers(rows)
-    for name, array in feeds.items():
-        padded[name][:rows] = array
+    padded = session.padded({name: array.ravel() for name, array in feeds.items()})
     return [output[:rows] for output in session.run_padded(padded)]
 
 
