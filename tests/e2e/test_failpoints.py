@@ -3,25 +3,32 @@
 The small pipeline is run in three stages (data, training, serving). For each stage a first run from the home as the
 stages before left it counts the writes. Then, for each write, the same from the same home: the process that makes that
 write is killed (SIGKILL) right after it, the engine is run again if it was the one, and everything that was made is
-compared. The loop is dealt to several tests so that they run side by side.
+compared. The loop is dealt to several tests so that they run side by side. The writes of `levada delete` are gone
+through in the same way, on a smaller home.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import nats
+import psycopg
 import pytest
 
 from levada.engines.local.access import settings_of
+from levada.settings import Settings
 from levada.stores.open import open_catalogue, open_objects
-from tests.e2e.pipelines import PIPELINE, Pipeline, small_pipeline
+from tests.e2e.pipelines import PIPELINE, Pipeline, levada, small_pipeline
 
 KILLED = -signal.SIGKILL
+NEVER = 1_000_000
 STAGES = {"data": (4, 3), "training": (5, 2), "serving": (7, 2)}  # manifests up to the stage, tests it is dealt to
 CLOCK = ("At", "Time", "since", "digest")  # fields that tell the time, and digests of documents that hold such fields
 
@@ -43,7 +50,7 @@ def without_clock(value: Any) -> Any:
 
 
 def made_by(pipeline: Pipeline) -> dict[str, Any]:
-    """All that a home holds: statuses, manifests with the digests of their files, decisions, events left, lineage."""
+    """All that a home holds: statuses, manifests with the digests of their files, models, scores, decisions, events."""
     statuses = {
         "/".join(path.parts[-3:]): without_clock(json.loads(path.read_text())["resource"]["status"])
         for path in sorted(pipeline.home.glob("resources/*/*/*.json"))
@@ -57,32 +64,67 @@ def made_by(pipeline: Pipeline) -> dict[str, Any]:
             for key, manifest in manifests.items()
         }
         ids = [key.split("/")[-2] for key in manifests if not key.startswith("models/")]
+        with psycopg.connect(settings.postgres_dsn.get_secret_value()) as connection:
+            scores = connection.execute(
+                "SELECT mode, owner, count(*), count(DISTINCT id) FROM scores GROUP BY 1, 2 ORDER BY 1, 2"
+            ).fetchall()
         made = {
             "statuses": statuses,
+            "jobs": sorted("/".join(path.parts[-2:]) for path in pipeline.home.glob("jobs/*/*")),
             "keys": keys,
             "files": files,
+            "models": {key: sha256(objects.get(key)).hexdigest() for key in keys if key.endswith(".onnx")},
+            "scores": scores,
             "decisions": sorted((d["kind"], d["name"], d["action"], d["message"]) for d in catalogue.audit(limit=1000)),
             "lineage": {id: sorted((n.type, n.id, *n.parents) for n in catalogue.lineage(id)) for id in ids},
             "unpublished": catalogue.pending_events(),
+            "published": asyncio.run(published(settings)),
         }
         catalogue.close()
     return made
 
 
-def run_with_kill(pipeline: Pipeline, at: int) -> int:
-    """Run with the process of the given write killed after it, and again if that was the engine; the writes so far."""
+async def published(settings: Settings) -> dict[str, int]:
+    """How many events the bus has of each subject."""
+    password = settings.nats_password.get_secret_value()
+    client = await nats.connect(settings.nats_url, user=settings.nats_user, password=password)
+    try:
+        info = await client.jetstream().stream_info("levada", subjects_filter=">")
+    finally:
+        await client.close()
+    return dict(sorted((info.state.subjects or {}).items()))
+
+
+def with_kill(pipeline: Pipeline, at: int, total: int, *command: str) -> tuple[int, bool]:
+    """Call `levada` with the process of the given write killed after it: the writes, and whether it was that process.
+
+    That the write was reached and its process killed is asserted. Only of the last of the `total` writes that were
+    counted some may not be made: in how many passes the relay publishes is a matter of time.
+    """
     count = pipeline.folder / "writes"
     count.unlink(missing_ok=True)
     environment = {"LEVADA_FAILPOINT_FILE": str(count), "LEVADA_FAILPOINT_AT": str(at)}
-    outcome = pipeline.run(environment=environment)
+    outcome = levada(*command, cwd=pipeline.folder, environment=environment)
     assert outcome.code in (0, KILLED), f"write {at}: {outcome.err}"
-    if outcome.code == KILLED:
+    writes = count.stat().st_size
+    if writes >= at:
+        logs = [path.read_text() for name in ("log.txt", "forker.log") for path in pipeline.home.rglob(name)]
+        assert any(f"failpoint {at}: killed after " in text for text in (outcome.err, *logs)), f"write {at}"
+    else:
+        assert at > min(total - 4, total * 3 // 4), f"write {at} of {total} was not made"
+    return writes, outcome.code == KILLED
+
+
+def run_with_kill(pipeline: Pipeline, at: int, total: int = 0) -> int:
+    """Run with the process of the given write killed after it, and again if that was the engine; the writes."""
+    writes, killed = with_kill(pipeline, at, total, "run", "-f", ".", "-o", "json")
+    if killed:
         finished = {path: path.stat().st_mtime_ns for path in pipeline.home.glob("jobs/*/*/*/result.json")}
         again = pipeline.run()
         assert again.code == 0, f"after write {at}: {again.err}"
         for path, written in finished.items():
             assert path.stat().st_mtime_ns == written, f"write {at}: the completed step {path.parent} ran again"
-    return count.stat().st_size
+    return writes
 
 
 @pytest.mark.timeout(1800)
@@ -107,12 +149,45 @@ def test_x5_killing_after_any_write_changes_nothing_in_the_end(
             subprocess.run(["cp", "-a", template, pipeline.home], check=True)  # with the owner of Postgres' files
 
     start_over()
-    total = run_with_kill(pipeline, at=1_000_000)
+    total = run_with_kill(pipeline, NEVER)
     expected = made_by(pipeline)
     assert total > 10  # else the writes are not counted
     assert not expected["unpublished"]
+    assert expected["published"]
+    if stage == "serving":
+        assert expected["models"]
+        assert ("batch", "all-orders", 240, 240) in expected["scores"]
 
     for at in range(1 + shard, total + 1, shards):
         start_over()
-        run_with_kill(pipeline, at)
+        run_with_kill(pipeline, at, total)
+        assert made_by(pipeline) == expected, f"write {at}"
+
+
+@pytest.mark.timeout(1800)
+def test_x5_a_deletion_that_is_killed_after_any_write_ends_the_same_when_it_is_done_again(tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    pipeline = small_pipeline(tmp_path / "pipeline", rows=240)
+    pipeline.write("pipeline.yaml", "---".join(PIPELINE.split("---")[1:3]))  # a Dataset and a FeatureSet
+    outcome = pipeline.run()
+    assert outcome.code == 0, outcome.err
+    pipeline.home.rename(template)
+
+    def delete(at: int, total: int = 0) -> tuple[int, bool]:
+        shutil.rmtree(pipeline.home, ignore_errors=True)
+        subprocess.run(["cp", "-a", template, pipeline.home], check=True)
+        return with_kill(pipeline, at, total, "delete", "-f", ".", "-o", "json")
+
+    total, _ = delete(NEVER)
+    expected = made_by(pipeline)
+    assert total > 5  # else the writes are not counted
+    assert (expected["statuses"], expected["jobs"], expected["keys"]) == ({}, [], [".ready"])  # that of the server
+    assert [action for _, _, action, _ in expected["decisions"]].count("deleted") == 2
+    assert not expected["unpublished"]
+
+    for at in range(1, total + 1):
+        writes, killed = delete(at, total)
+        assert killed or writes < at
+        again = levada("delete", "-f", ".", cwd=pipeline.folder)
+        assert again.code == 0, f"after write {at}: {again.err}"
         assert made_by(pipeline) == expected, f"write {at}"
