@@ -386,6 +386,8 @@ def test_score4_all_parts_score_the_files_that_the_first_has_listed_and_the_mani
     assert scores(bench, output)["weight"].to_pylist() == [0.5, 1.5, 2.5]
     listing = Listing.from_bytes(bench.objects.get(output.prefix + LISTING))
     assert output.manifest.sources == listing.entries
+    lineage = bench.catalogue.lineage(f"{output.manifest.execution}:0")
+    assert {node.details.get("uri") for node in lineage if node.type == "source"} == {e.uri for e in listing.entries}
     assert [entry.uri for entry in listing.entries] == [f"file://{tmp_path}/in/{name}.csv" for name in "ac"]
 
 

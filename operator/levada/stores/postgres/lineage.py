@@ -83,7 +83,7 @@ def of(connection: Connection, id: str) -> list[LineageNode]:
 def _nodes(
     key: str, created_at: datetime | None, parents: list[str], details: dict[str, Any] | None
 ) -> Iterator[LineageNode]:
-    """The node of a key and, if it is a batch, one for each of the files that it was made from."""
+    """The node of a key and, if it is a batch or of files that were scored, one for each of the files."""
     type, namespace, owner, id = key.split("/")
     if details is None:
         yield LineageNode(id, type, owner, None, (), {"namespace": namespace, "forgotten": True})
@@ -99,6 +99,17 @@ def _nodes(
             {"digest": original["digest"], "bytes": original["bytes"]},
         )
         for original in originals
+    ]
+    files += [
+        LineageNode(
+            f"{id}/{source['uri']}",
+            _SOURCE,
+            source["uri"].rpartition("/")[2],
+            created_at,
+            (),
+            {"uri": source["uri"], "version": source["version"], "bytes": source["bytes"]},
+        )
+        for source in details.pop("sources", [])
     ]
     known = {name: value for name, value in details.items() if value is not None}
     ids = tuple(parent.rpartition("/")[2] for parent in parents) + tuple(file.id for file in files)

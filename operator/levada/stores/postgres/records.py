@@ -130,7 +130,8 @@ def of_evaluation(m: EvaluationManifest) -> Record:
 
 def of_scores(m: ScoresManifest) -> Record:
     parents = (key(Type.CANDIDATE, m.namespace, m.candidate, m.candidate), *_inputs(m.namespace, m.inputs))
-    details = {"modelDigest": m.model_digest}
+    sources = [{"uri": s.uri, "bytes": s.bytes, "version": s.version} for s in m.sources]
+    details = {"modelDigest": m.model_digest, "sources": sources}
     return Record(Type.SCORES, m.namespace, m.scoring_run, m.execution, m.created_at, m.rows, parents, details)
 
 
