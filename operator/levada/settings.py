@@ -1,4 +1,4 @@
-"""Configuration in one place: the environment. Secrets come in as environment variables or mounted files only."""
+"""Configuration in one place: the environment, secrets included."""
 
 from __future__ import annotations
 
