@@ -8,6 +8,7 @@ from levada import names
 from levada.events import Event, EventType
 from levada.planners.plan import Decision
 from levada.resources import AnyResource
+from levada.stores.ports import Catalogue
 
 
 def event_of(resource: AnyResource, decision: Decision, now: datetime) -> Event:
@@ -22,3 +23,9 @@ def event_of(resource: AnyResource, decision: Decision, now: datetime) -> Event:
         time=now,
         data={**decision.data, "reason": decision.reason.value, "message": decision.message},
     )
+
+
+def record(catalogue: Catalogue, resource: AnyResource, decision: Decision, event: Event, actor: str) -> None:
+    """Put a decision and its event, which `event_of` made, into audit log and outbox, once; raises StoreUnavailable."""
+    action, reason = decision.action.value, decision.reason.value
+    catalogue.record_decision(resource.ref, actor, action, reason, decision.message, event)

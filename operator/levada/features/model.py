@@ -24,6 +24,11 @@ BLOCK = 4  # elements that kernels take at once: float32 in 128 bits
 CHUNK_ROWS = 16_384  # what one run computes stays near the processor; a multiple of BLOCK
 
 
+def first_line(error: Exception) -> str:
+    """What onnxruntime says is wrong, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def open_session(model: bytes) -> ort.InferenceSession:
     """A session whose runs have one thread. Runs of the same session may overlap. Raises onnxruntime's errors."""
     options = ort.SessionOptions()

@@ -17,14 +17,11 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 
-from levada.features.model import open_session
+from levada.features.model import BLOCK, open_session
 from levada.features.types import NULL_STRING, NULL_TIME
 from levada.serving.errors import ModelError
 
 Array = NDArray[Any]
-
-BLOCK = 4
-"""Elements that onnxruntime's elementwise kernels take at once (float32 in 128 bits)."""
 
 # Operators whose result for a row is exact, or is computed for that row alone: data movement, comparisons, what
 # IEEE 754 defines to the last bit, and tree ensembles. Anything else is padded for.

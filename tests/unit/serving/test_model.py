@@ -17,12 +17,13 @@ from sklearn.linear_model import LogisticRegression
 
 from levada.artifacts import LookupColumn, LookupSpec, Output
 from levada.features.lookups import LookupTable
+from levada.features.model import BLOCK
 from levada.features.types import IR_VERSION, ColumnType
 from levada.resources.dataset import Column
 from levada.serving.errors import ModelError, RequestError
 from levada.serving.lookups import Lookup
 from levada.serving.model import ServedModel, Signature
-from levada.serving.session import BLOCK, Session
+from levada.serving.session import Session
 from tests.unit.serving import small
 from tests.unit.serving.test_session import OPSETS, WIDTH, of_model
 

@@ -13,9 +13,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegress
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
+from levada.features.model import BLOCK
 from levada.features.types import IR_VERSION, ML_OPSET, OPSET
 from levada.serving.errors import ModelError
-from levada.serving.session import BLOCK, Session, operators
+from levada.serving.session import Session, operators
 from tests.unit.serving import small
 
 OPSETS = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]

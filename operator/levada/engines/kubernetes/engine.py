@@ -19,7 +19,7 @@ import structlog
 from pydantic import ValidationError
 
 from levada import names
-from levada.engines.decisions import event_of
+from levada.engines import decisions
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
 from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
@@ -148,8 +148,7 @@ class KubernetesEngine:
             self._jobs.pop(key, None)
         else:
             known = self._jobs.get(key)
-            same = known is not None and known.document["metadata"]["uid"] == metadata["uid"]
-            if known is not None and same:
+            if known is not None and known.document["metadata"]["uid"] == metadata["uid"]:
                 known.document = document
             else:
                 self._jobs[key] = _JobSeen(owner, document)
@@ -267,10 +266,9 @@ class KubernetesEngine:
         resource = seen.resource
         ref, owner = resource.ref, _as_owner(resource)
         for decision in planned.decisions:
-            event = event_of(resource, decision, datetime.now(UTC))
+            event = decisions.event_of(resource, decision, datetime.now(UTC))
             if event.id not in self._recorded:
-                what = (decision.action.value, decision.reason.value, decision.message, event)
-                await asyncio.to_thread(self._catalogue.record_decision, ref, ACTOR, *what)
+                await asyncio.to_thread(decisions.record, self._catalogue, resource, decision, event, ACTOR)
                 self._recorded.add(event.id)
         for child in planned.children:
             if self._differs(child):
@@ -309,12 +307,11 @@ class KubernetesEngine:
             "observedGeneration": generation,
             "lastTransitionTime": now,
         }
-        stalled, ready = ({"type": "Stalled", "status": "True"}, {"type": "Ready", "status": "False"})
         status = document.get("status") or {}
         said = [c for c in status.get("conditions", ()) if c["type"] == "Stalled" and c["message"] == common["message"]]
         if said and status.get("observedGeneration") == generation:
             return
-        conditions = [{**ready, **common}, {**stalled, **common}]
+        conditions = [{"type": "Ready", "status": "False", **common}, {"type": "Stalled", "status": "True", **common}]
         with suppress(Conflict):
             await self._write_status(
                 ref,

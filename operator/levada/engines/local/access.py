@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from levada import names
-from levada.engines.decisions import event_of
+from levada.engines import decisions
 from levada.engines.local.home import Home, Record
 from levada.engines.local.outcome import with_owned
 from levada.engines.local.servers import LocalServers
@@ -120,10 +120,8 @@ async def _forget(home: Home, servers: LocalServers, records: list[Record], keep
             decision = Decision(
                 Action.DELETED, Reason.DELETED, f"{what} was deleted{asked}", "deleted", {"keepData": keep_data}
             )
-            event = event_of(resource, decision, datetime.now(UTC))
-            catalogue.record_decision(
-                resource.ref, ACTOR, decision.action.value, decision.reason.value, decision.message, event
-            )
+            event = decisions.event_of(resource, decision, datetime.now(UTC))
+            decisions.record(catalogue, resource, decision, event, ACTOR)
         if not keep_data:
             await _delete_data(home, [record.resource.ref for record in records], catalogue, objects, environment)
     finally:

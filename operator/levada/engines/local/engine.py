@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from levada.engines.decisions import event_of
+from levada.engines import decisions
 from levada.engines.local.embedded import SeaweedFS
 from levada.engines.local.fingerprint import source_fingerprint
 from levada.engines.local.home import Home, Record, with_status
@@ -158,23 +158,14 @@ class LocalEngine:
 
     async def _record_decision(self, record: Record, decision: Decision) -> Record:
         resource = record.resource
-        ref = resource.ref
-        event = event_of(resource, decision, datetime.now(UTC))
+        event = decisions.event_of(resource, decision, datetime.now(UTC))
         if event.id in record.recorded:
             return record
         catalogue = await self._stores.catalogue()
-        await asyncio.to_thread(
-            catalogue.record_decision,
-            ref,
-            ACTOR,
-            decision.action.value,
-            decision.reason.value,
-            decision.message,
-            event,
-        )
+        await asyncio.to_thread(decisions.record, catalogue, resource, decision, event, ACTOR)
         record = replace(record, recorded=record.recorded | {event.id})
         self._home.save(record)
-        self.records[ref] = record
+        self.records[resource.ref] = record
         return record
 
     def _write_status(self, record: Record, planned: Plan) -> None:

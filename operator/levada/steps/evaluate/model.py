@@ -13,7 +13,7 @@ from levada import names
 from levada.artifacts import ModelManifest, StoredFile
 from levada.errors import Stalled
 from levada.events import Event, EventType
-from levada.features.model import RUN_ERRORS, OnnxModel
+from levada.features.model import RUN_ERRORS, OnnxModel, first_line
 from levada.methods.sources.base import Access
 from levada.methods.sources.objects import open_object_source
 from levada.names import Kind
@@ -176,7 +176,7 @@ def _parse(data: bytes, uri: str) -> onnx.ModelProto:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no base
-        raise Stalled(Reason.INVALID_DATA, f"{uri} is not a valid ONNX model: {_first_line(error)}") from error
+        raise Stalled(Reason.INVALID_DATA, f"{uri} is not a valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -184,7 +184,7 @@ def _open(data: bytes, uri: str) -> OnnxModel:
     try:
         return OnnxModel(data)
     except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-        raise Stalled(Reason.NOT_SUPPORTED, f"{uri} cannot be run by onnxruntime: {_first_line(error)}") from error
+        raise Stalled(Reason.NOT_SUPPORTED, f"{uri} cannot be run by onnxruntime: {first_line(error)}") from error
 
 
 def _try(model: OnnxModel, manifest: ModelManifest, uri: str) -> None:
@@ -197,15 +197,10 @@ def _try(model: OnnxModel, manifest: ModelManifest, uri: str) -> None:
         except RUN_ERRORS as error:
             raise Stalled(
                 Reason.NOT_SUPPORTED,
-                f"{uri} cannot be run on {count} rows at once: {_first_line(error)}; export it with a batch of any "
-                "size",
+                f"{uri} cannot be run on {count} rows at once: {first_line(error)}; export it with a batch of any size",
             ) from error
         if any(len(values) != count for values in found.values()):
             raise Stalled(
                 Reason.NOT_SUPPORTED,
                 f"{uri} does not give an answer for each of {count} rows: export it with a batch of any size",
             )
-
-
-def _first_line(error: Any) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from levada import names
 from levada.artifacts import LookupSpec, ModelManifest, StoredFile
 from levada.errors import Stalled
-from levada.features.model import CHUNK_ROWS, RUN_ERRORS, OnnxModel, Tensors
+from levada.features.model import CHUNK_ROWS, RUN_ERRORS, OnnxModel, Tensors, first_line
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.cores import cores
@@ -61,8 +61,7 @@ def score_part(context: StepContext, work: ScoreWork, model: ModelManifest, part
         except RUN_ERRORS as error:
             raise Stalled(
                 Reason.INVALID_DATA,
-                f"the model '{work.candidate}' cannot score {given.name}, rows from {first} on: "
-                f"{str(error).strip().splitlines()[0]}",
+                f"the model '{work.candidate}' cannot score {given.name}, rows from {first} on: {first_line(error)}",
             ) from error
         return batch, layout.rows(first, batch, found)
 
