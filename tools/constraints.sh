@@ -15,7 +15,7 @@ within() { resolve "$@" --constraints constraints/all.txt; }
 resolve all.txt pyproject.toml --all-extras --group build --group dev --group go --group storage --upgrade
 set -- pyproject.toml --extra steps --extra serving --extra local --extra examples --group build
 within demo.txt "$@"
-within dev.txt "$@" --extra operator --group dev
+within dev.txt "$@" --extra operator --extra kserve --group dev
 within go.txt --group go
 # What the images install, each its own, and what builds Levada's wheel in them.
 within operator.txt pyproject.toml --extra operator --extra kserve
