@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     progress: Path | None = Field(default=None, description="File to which a step appends its progress.")
     termination_log: Path = Field(
         default=Path("/dev/termination-log"),
-        description="Where a step leaves its Termination.",
+        description="Where a step leaves its Termination, and a scorer why it gave up.",
     )
     steps_image: str = Field(default="", description="Operator: image of the steps.")
     steps_service_account: str = Field(default="levada-steps", description="Operator: whose rights steps have.")
@@ -48,6 +48,15 @@ class Settings(BaseSettings):
         default="levada-stores",
         description="Operator: Secret of each namespace that holds the stores' settings for steps (LEVADA_…).",
     )
+    scorer_runtime: str = Field(default="levada-scorer", description="Operator: ClusterServingRuntime of the scorers.")
+    scorer_service_account: str = Field(
+        default="levada-scorer",
+        description="Operator: whose rights scorers have; KServe reads models with its Secrets.",
+    )
+    expose: bool = Field(
+        default=False, description="Operator: whether KServe makes scorers reachable from outside of the cluster."
+    )
+    scorer_config: str = Field(default="", description="Scorer: its configuration (JSON), where no file is named.")
     namespaces: str = Field(default="", description="Operator: namespaces with commas between them; empty: all.")
     liveness: str | None = Field(default=None, description="Operator: where it says that it lives (http://…).")
     log_level: str = Field(default="info", description="debug, info, warning, error.")

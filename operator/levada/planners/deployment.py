@@ -70,6 +70,8 @@ def plan(deployment: Deployment, observed: Observed, now: datetime) -> Plan:
     )
     verdict = _verdict(deployment, versions, state, stalled, waiting)
     status = status.model_copy(update={"conditions": conditions_of(deployment, verdict, now)})
+    if observed.rolling:
+        versions = _promoted(versions, now)  # the scorers to come, while those that serve stay as they are
     return Plan(status=status, serving=_serving(deployment, versions, state), decisions=tuple(notes.decisions))
 
 
@@ -176,18 +178,20 @@ def _seen(
             candidate=pending.candidate,
             **({"insteadOf": was} if was else {}),
         )
-        states = {pending.version: ("Serving", 100), was: ("Previous", 0)}
-        return [
-            v.model_copy(update={"state": states[v.version][0], "weight": states[v.version][1], "since": now})
-            if v.version in states
-            else v
-            for v in versions
-        ]
+        return _promoted(versions, now)
     error = state.failed.get(pending.version)
     if error is not None:
         rejected = _rejected(deployment, pending, error.reason, error.message, now, notes)
         return [rejected if v.version == pending.version else v for v in versions]
     return versions
+
+
+def _promoted(versions: list[VersionStatus], now: datetime) -> list[VersionStatus]:
+    """The versions once the one that is Pending has taken over."""
+    if _find(versions, "Pending") is None:
+        return versions
+    after = {"Pending": {"state": "Serving", "weight": 100}, "Serving": {"state": "Previous", "weight": 0}}
+    return [v.model_copy(update={**after[v.state], "since": now}) if v.state in after else v for v in versions]
 
 
 def _rejected(

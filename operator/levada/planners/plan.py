@@ -126,6 +126,9 @@ class Observed:
     # One machine without pods: file:// sources are read, podTemplate is refused, and a failed execution whose job
     # is not there any more is tried again.
     local: bool = False
+    # Another set of versions means other scorers, which take over from the old ones once they hold it all; where it is
+    # False the scorers stay, and are told.
+    rolling: bool = False
 
 
 @dataclass(frozen=True)

@@ -67,3 +67,10 @@ class ScorerConfig(Artifact):
             lambda c: len({v.version for v in c.versions}) == len(c.versions),
         ),
     )
+
+
+class GivenUp(Artifact):
+    """What a scorer that gives up leaves behind, as its container's termination message."""
+
+    failed: dict[int, str] = Field(default={}, description="Versions that cannot be served, and why.")
+    message: str = Field(default="", description="What it waited for, or what is wrong with its configuration.")

@@ -21,7 +21,7 @@ from levada.artifacts import ModelManifest
 from levada.errors import StoreUnavailable
 from levada.serving import v2
 from levada.serving.app import App, Progress, Served, Version
-from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.serving.config import GivenUp, ScorerConfig, ScorerVersion
 from levada.serving.errors import ModelError
 from levada.serving.lookups import Lookup, Tables
 from levada.serving.metrics import VersionInfo
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 LOOK_EVERY = 0.2  # seconds between looks at the configuration file
 RETRY = (0.5, 30.0)  # seconds until what failed is tried again: first, longest
+PATIENCE = 60.0  # seconds after which a scorer that may give up does so, when a store does not answer
+_TOLD = 1000  # characters of one explanation: a termination message has 4096 bytes
 
 
 class ConfigError(Exception):
@@ -46,9 +48,15 @@ def read_config(path: Path) -> ScorerConfig:
     except OSError as error:
         raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise ConfigError(f"the configuration {path} is not valid: {place}: {_plain(first['msg'])}") from error
+        raise ConfigError(f"the configuration {path} is not valid: {_first(error)}") from error
+
+
+def parse_config(text: str) -> ScorerConfig:
+    """The configuration in a text; raises ConfigError."""
+    try:
+        return ScorerConfig.from_bytes(text.encode())
+    except ValidationError as error:
+        raise ConfigError(f"the configuration in LEVADA_SCORER_CONFIG is not valid: {_first(error)}") from error
 
 
 def load(config: ScorerVersion, objects: Callable[[], Objects], tables: Tables) -> ServedModel:
@@ -60,10 +68,7 @@ def load(config: ScorerVersion, objects: Callable[[], Objects], tables: Tables) 
     try:
         manifest = ModelManifest.from_bytes(read(names.MANIFEST))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"its manifest is not valid: {'.'.join(map(str, first['loc']))}: {_plain(first['msg'])}"
-        ) from error
+        raise ModelError(f"its manifest is not valid: {_first(error)}") from error
     onnx = read(manifest.onnx.key)
     digest = names.digest(onnx)
     if digest != config.onnx_digest:
@@ -97,17 +102,29 @@ def _from_objects(objects: Objects, prefix: str) -> Callable[[str], bytes]:
 
 
 class Loader:
-    """Keeps an App's versions as the configuration file wants them."""
+    """Keeps an App's versions as the configuration wants them."""
 
     def __init__(
-        self, app: App, path: Path, config: ScorerConfig, objects: Callable[[], Objects], tables: Tables
+        self,
+        app: App,
+        path: Path | None,
+        config: ScorerConfig,
+        objects: Callable[[], Objects],
+        tables: Tables,
+        give_up: Callable[[GivenUp], None] | None = None,
     ) -> None:
-        """`config`: what the file held when the scorer started; name and namespace stay as they are there."""
+        """`path`: the file with the configuration, None if it stays as it is.
+
+        `config`: the configuration when the scorer started; name and namespace stay as they are there.
+        `give_up`: called, from the loader's thread, when nothing is served since what has a weight cannot be loaded.
+        """
         self._app = app
         self._path = path
         self._first = config
         self._objects = objects
         self._tables = tables
+        self._give_up = give_up
+        self._began = time.monotonic()
         self._loaded: dict[int, tuple[ScorerVersion, Version]] = {}
         self._wake = threading.Event()
         self._ending = False
@@ -143,10 +160,11 @@ class Loader:
     def _apply(self) -> bool:
         """Bring the app up to what the file wants; whether all of it is done."""
         try:
-            config = read_config(self._path)
+            config = read_config(self._path) if self._path is not None else self._first
             self._check(config)
         except ConfigError as error:
             self._report({}, {}, str(error))
+            self._consider_giving_up({}, str(error))
             return False
         failed: dict[int, str] = {}
         waiting: dict[int, str] = {}
@@ -158,9 +176,9 @@ class Loader:
                 failed[version.version] = str(error)
             except StoreUnavailable as error:
                 waiting[version.version] = str(error)
-            except Exception as error:
-                log.exception("a version cannot be loaded", version=version.version)
-                failed[version.version] = f"{type(error).__name__}: {error}"
+            except Exception as error:  # memory, perhaps: not known to be the version's fault, so it is tried again
+                log.exception("a version could not be loaded", version=version.version)
+                waiting[version.version] = f"{type(error).__name__}: {error}"
         missing = [v.version for v in config.versions if v.version not in wanted and v.weight]
         switch = bool(wanted) and not missing
         if switch:
@@ -168,7 +186,17 @@ class Loader:
         self._report(failed, waiting, "")
         if switch:
             self._forget_all_but(wanted)
+        else:
+            lost = {version: why[:_TOLD] for version, why in failed.items() if version in missing}
+            self._consider_giving_up(lost, "; ".join(f"version {v}: {why}" for v, why in waiting.items()))
         return not failed and not waiting
+
+    def _consider_giving_up(self, failed: dict[int, str], waits_for: str) -> None:
+        """Give up where there is nothing to lose: at once if trying again cannot help, else with some patience."""
+        if self._give_up is None or self._app.serving:
+            return
+        if failed or time.monotonic() - self._began > PATIENCE:
+            self._give_up(GivenUp(failed=dict(list(failed.items())[:2]), message=waits_for[:_TOLD]))
 
     def _version(self, config: ScorerVersion) -> Version:
         """A version: the one that is loaded, if it is the same model, else loaded anew."""
@@ -214,12 +242,16 @@ class Loader:
         self._app.progress = Progress(self._app.serving, failed, waiting, message)
 
 
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"])) or "it"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _state_of(path: Path) -> tuple[int, ...] | None:
+def _state_of(path: Path | None) -> tuple[int, ...] | None:
     """What changes when a file is replaced or rewritten; None if there is none."""
+    if path is None:
+        return ()
     try:
         stat = path.stat()
     except OSError:

@@ -22,7 +22,7 @@ INPUT_FOLDER, INPUT_FILE = "/etc/levada", "input.json"
 SCRATCH = "/scratch"
 KEPT_SECONDS = 24 * 3600  # how long a Job that has ended can be looked at
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # passed on, so that Kueue admits the Job
-_NOBODY = 65532
+NOBODY = 65532
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def _template(job: Job, pods: StepPods) -> Document:
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": _NOBODY,
-            "runAsGroup": _NOBODY,
-            "fsGroup": _NOBODY,
+            "runAsUser": NOBODY,
+            "runAsGroup": NOBODY,
+            "fsGroup": NOBODY,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],

@@ -1,0 +1,144 @@
+"""Scorers as KServe has them: what is to be served becomes an InferenceService. Pure: builds and compares documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from levada import names
+from levada.engines.kubernetes.jobs import NOBODY, owner_reference
+from levada.planners.plan import ServedVersion, Serving
+from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.steps.io import Owner
+
+Document = dict[str, Any]
+
+GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
+CONTAINER = "kserve-container"
+INITIALIZER = "storage-initializer"
+FORMAT = "levada"  # model format that the ClusterServingRuntime supports
+MODELS = "/mnt/models"
+VERSIONS_ANNOTATION = f"{names.GROUP}/versions"  # on each pod: the numbers of the versions that it holds
+SET_ANNOTATION = f"{names.GROUP}/set"  # on each pod: a digest of its configuration
+LONGEST_NAME = 53  # its Service has ten characters more, of 63
+# Told to end, a scorer accepts connections until every proxy has heard of it, ends what is under way, and records.
+DRAIN_SECONDS, GRACE_SECONDS = 5, 60
+
+
+@dataclass(frozen=True)
+class ScorerPods:
+    """What all scorers have: the operator's own settings."""
+
+    bucket: str
+    runtime: str = "levada-scorer"
+    service_account: str = "levada-scorer"
+    stores_secret: str = "levada-stores"
+    expose: bool = False  # whether KServe makes them reachable from outside of the cluster
+
+
+def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Document:
+    """The InferenceService of a Deployment: scorers that hold a set of versions, each read from S3 by KServe.
+
+    The set is part of the pods' template: another set is a rolling update, in which the old scorers answer until the
+    new ones hold all of theirs.
+    """
+    # Imported where it is first needed: 120 MiB and a second, which only operators with Deployments pay.
+    from kserve import models as kserve
+    from kubernetes import client
+
+    config = _config(serving).to_bytes().decode()
+    container = kserve.V1beta1ModelSpec(
+        model_format=kserve.V1beta1ModelFormat(name=FORMAT),
+        protocol_version="v2",
+        runtime=pods.runtime,
+        name=CONTAINER,
+        env=[client.V1EnvVar(name="LEVADA_SCORER_CONFIG", value=config)],
+        env_from=[client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=pods.stores_secret))],
+        resources=serving.resources.document() if serving.resources is not None else None,
+    )
+    predictor = kserve.V1beta1PredictorSpec(
+        model=container,
+        storage_uris=[
+            kserve.V1beta1StorageUri(uri=f"s3://{pods.bucket}/{v.model_prefix}", mount_path=_folder(v))
+            for v in serving.versions
+        ],
+        annotations={
+            VERSIONS_ANNOTATION: ",".join(str(v.version) for v in serving.versions),
+            SET_ANNOTATION: names.short_hash(config),
+        },
+        deployment_strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+        service_account_name=pods.service_account,
+        automount_service_account_token=False,
+        enable_service_links=False,
+        termination_grace_period_seconds=GRACE_SECONDS,
+        security_context=client.V1PodSecurityContext(
+            run_as_non_root=True,
+            run_as_user=NOBODY,
+            run_as_group=NOBODY,
+            fs_group=NOBODY,
+            seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
+        ),
+        **_scale(serving),
+    )
+    labels = {
+        names.LABEL_KIND: owner.kind.value,
+        names.LABEL_NAME: owner.name,
+        "app.kubernetes.io/part-of": "levada",
+    }
+    service = kserve.V1beta1InferenceService(
+        api_version=f"{GROUP}/{VERSION}",
+        kind="InferenceService",
+        metadata=client.V1ObjectMeta(
+            name=serving.name,
+            namespace=owner.namespace,
+            labels=labels if pods.expose else labels | {"networking.kserve.io/visibility": "cluster-local"},
+            annotations={
+                "serving.kserve.io/deploymentMode": "Standard",
+                "serving.kserve.io/autoscalerClass": "none" if serving.max_replicas is None else "hpa",
+            },
+            owner_references=[owner_reference(owner)],
+        ),
+        spec=kserve.V1beta1InferenceServiceSpec(predictor=predictor),
+    )
+    document: Document = client.ApiClient().sanitize_for_serialization(service)
+    return document
+
+
+def covers(there: Any, wanted: Any) -> bool:
+    """Whether a document has everything that another one says; what others have added does not matter."""
+    if isinstance(wanted, dict):
+        return isinstance(there, dict) and all(key in there and covers(there[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(there, list) and len(there) == len(wanted) and all(map(covers, there, wanted))
+    return bool(there == wanted)
+
+
+def _scale(serving: Serving) -> Document:
+    if serving.max_replicas is None:
+        return {"min_replicas": serving.replicas, "max_replicas": max(1, serving.replicas)}
+    return {
+        "min_replicas": serving.min_replicas,
+        "max_replicas": serving.max_replicas,
+        "scale_metric": "cpu",
+        "scale_target": serving.target_cpu_percent,
+    }
+
+
+def _config(serving: Serving) -> ScorerConfig:
+    return ScorerConfig(
+        name=serving.name,
+        namespace=serving.owner.namespace,
+        recording=serving.recording,
+        record_requests=serving.record_requests,
+        drain_seconds=DRAIN_SECONDS,
+        versions=[
+            ScorerVersion(
+                version=v.version, candidate=v.candidate, folder=_folder(v), onnx_digest=v.onnx_digest, weight=v.weight
+            )
+            for v in serving.versions
+        ],
+    )
+
+
+def _folder(version: ServedVersion) -> str:
+    return f"{MODELS}/{version.version}"
