@@ -1,4 +1,4 @@
-"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`, and `operator` for clusters."""
+"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`; in clusters `operator`, `check`."""
 
 from __future__ import annotations
 
@@ -301,8 +301,28 @@ def operator() -> None:
     if not settings.steps_image:
         raise _fail("LEVADA_STEPS_IMAGE is not set: name the image of the steps")
     pods = StepPods(settings.steps_image, settings.steps_service_account, settings.stores_secret)
-    namespaces = tuple(filter(None, (name.strip() for name in settings.namespaces.split(","))))
+    namespaces = _namespaces(settings.namespaces)
     operate(settings, pods, namespaces, settings.liveness)
+
+
+@app.command()
+def check(
+    wait: Annotated[float, typer.Option(min=0, max=3600, help="Seconds to wait for what does not answer yet.")] = 0,
+) -> None:
+    """Check that the API server and the stores let an operator in, as the environment says (LEVADA_…).
+
+    Exit code 0: all do; 1: one does not.
+    """
+    from levada.engines.kubernetes.check import checks, problem_of
+    from levada.settings import Settings
+
+    settings, failed = Settings(), False
+    for name, look in checks(settings, _namespaces(settings.namespaces)).items():
+        problem = problem_of(look, wait)
+        failed |= problem is not None
+        out.print(f"{name}: {problem or 'ok'}", markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.callback(invoke_without_command=True)
@@ -349,6 +369,11 @@ def _unchangeable(home: Path, resources: Iterable[AnyResource]) -> dict[Ref, str
         except Unchangeable as error:
             found[resource.ref] = str(error).removeprefix(f"{resource.ref}: ")
     return found
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    """What is written with commas between."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _named(ref: Ref) -> dict[str, str]:
