@@ -36,11 +36,12 @@ format: .venv/.dev ## Format the sources
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
-generate: .venv/.dev ## Write the files that are made from the sources (CRDs, catalogue of events)
+generate: .venv/.dev ## Write the files that are made from the sources (CRDs, catalogue of events, parts of the chart)
 	@$(BIN)/python -m levada.generate
+	@$(BIN)/python -m tools.chart
 
 verify: generate ## Generate anew, and fail if that leaves the tree dirty
-	@changed=$$(git status --porcelain -- crds docs); test -z "$$changed" || { echo "$$changed"; \
+	@changed=$$(git status --porcelain -- crds docs charts); test -z "$$changed" || { echo "$$changed"; \
 		echo "verify: these generated files differ from what is committed: commit what 'make generate' writes"; exit 1; }
 
 bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/results.md
