@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -59,16 +59,22 @@ class Scorer:
     """A scorer's process; leaving the block kills it."""
 
     def __init__(
-        self, path: Path, environment: Mapping[str, str], *, name: str = "small", scratch: Path | None = None
+        self,
+        path: Path,
+        environment: Mapping[str, str],
+        *,
+        name: str = "small",
+        scratch: Path | None = None,
+        options: Sequence[str] | None = None,
     ) -> None:
-        """`path`: its configuration; its log lies beside it."""
+        """`path`: its configuration, unless `options` say otherwise; its log lies beside it."""
         self.path = path
         self.name = name
         self._log = path.with_suffix(".log")
         scratch = scratch or path.parent
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "levada.serving", "--config", str(path), "--port", "0"],
+                [sys.executable, "-m", "levada.serving", *(options or ("--config", str(path))), "--port", "0"],
                 env=os.environ | environment | {"LEVADA_SCRATCH": str(scratch)},
                 stderr=log,
             )

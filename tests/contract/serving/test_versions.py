@@ -19,7 +19,7 @@ from levada import names
 from levada.artifacts import FeatureManifest, LookupColumn, LookupSpec, StoredFile
 from levada.features.types import ColumnType
 from levada.serving import lookups
-from levada.serving.config import ScorerVersion
+from levada.serving.config import GivenUp, ScorerVersion
 from levada.settings import Settings
 from levada.stores.open import open_online
 from levada.stores.ports import Objects, OnlineFeatures, OnlineRow
@@ -317,3 +317,49 @@ def test_dep3_while_draining_a_scorer_says_that_it_is_not_ready_and_goes_on_answ
         response.read()
         connection.close()
         assert scorer.infer(ROW)["model_version"] == "1"
+
+
+def test_dep1_a_scorer_in_a_pod_is_told_by_its_environment_and_reads_a_folder(
+    objects: Objects, environment: dict[str, str], path: Path, tmp_path: Path
+) -> None:
+    told = in_folder(version(objects, 1), objects, tmp_path / "models")
+    variable = {"LEVADA_SCORER_CONFIG": config(told).to_bytes().decode()}
+    with Scorer(path, environment | variable, options=["--give-up"]) as scorer:
+        scorer.ready()
+        assert scorer.infer(ROW)["model_version"] == "1"
+
+
+def test_dep3_a_scorer_that_can_serve_nothing_gives_up_and_leaves_the_reason(
+    objects: Objects, environment: dict[str, str], path: Path, tmp_path: Path
+) -> None:
+    told = in_folder(version(objects, 1), objects, tmp_path / "models")
+    (tmp_path / "models" / "model.onnx").write_bytes(b"else")
+    left = tmp_path / "termination-log"
+    variables = {
+        "LEVADA_SCORER_CONFIG": config(told).to_bytes().decode(),
+        "LEVADA_TERMINATION_LOG": str(left),
+    }
+    with Scorer(path, environment | variables, options=["--give-up"]) as scorer:
+        assert scorer.process.wait(60) == 3
+    why = GivenUp.from_bytes(left.read_bytes())
+    assert list(why.failed) == [1]
+    assert "has the digest" in why.failed[1]
+
+
+def test_dep3_a_spare_version_that_cannot_be_loaded_is_no_reason_to_give_up(
+    objects: Objects, environment: dict[str, str], path: Path, tmp_path: Path
+) -> None:
+    first = in_folder(version(objects, 1), objects, tmp_path / "models")
+    spare = first.model_copy(update={"version": 2, "folder": tmp_path / "nowhere", "weight": 0})
+    variable = {"LEVADA_SCORER_CONFIG": config(first, spare).to_bytes().decode()}
+    with Scorer(path, environment | variable, options=["--give-up"]) as scorer:
+        scorer.ready()
+        assert scorer.versions()["ready"] == [1]
+
+
+def in_folder(version: ScorerVersion, objects: Objects, folder: Path) -> ScorerVersion:
+    """The version as KServe brings it: its files in a folder."""
+    folder.mkdir()
+    for name in ("model.onnx", names.MANIFEST):
+        (folder / name).write_bytes(objects.get(f"{version.model_prefix}{name}"))
+    return version.model_copy(update={"folder": folder, "model_prefix": None})

@@ -108,6 +108,35 @@ def test_dep3_the_old_version_serves_until_the_new_one_is_ready() -> None:
     assert weights(planned) == {1: 0, 2: 100}
 
 
+@pytest.mark.parametrize(("keep", "held"), [(1, {2: 100}), (2, {1: 0, 2: 100})])
+def test_dep3_scorers_that_take_over_hold_from_the_start_what_they_will_hold_once_they_have(
+    keep: int, held: dict[int, int]
+) -> None:
+    made = world(keepVersions=keep)
+    made.rolling = True
+    serve(made, "a")
+    choose(made, "b")
+    planned = made.reconcile(SERVED)
+    assert weights(planned) == held
+    assert versions(made) == [(2, "b", "Pending"), (1, "a", "Serving")]
+    assert says(served(made)) == ("True", Reason.SERVING, "version 1 (a) serves")
+    promoted = ready(made, planned)
+    assert versions(made) == [(2, "b", "Serving"), (1, "a", "Previous")]
+    assert promoted.serving == planned.serving
+
+
+def test_dep3_scorers_of_a_rejected_version_make_way_for_those_that_served() -> None:
+    made = world()
+    made.rolling = True
+    before = serve(made, "a")
+    choose(made, "b")
+    made.reconcile(SERVED)
+    made.serving[SERVED] = ServingState(frozenset({1}), failed={2: StepError(reason=Reason.NOT_READY, message="no")})
+    planned = made.reconcile(SERVED)
+    assert versions(made) == [(2, "b", "Rejected"), (1, "a", "Serving")]
+    assert planned.serving == before.serving
+
+
 def test_dep3_only_the_newest_previous_versions_stay_warm() -> None:
     made = world(keepVersions=2)
     planned = serve(made, "a", "b", "c")

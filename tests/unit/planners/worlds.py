@@ -119,6 +119,7 @@ class World:
     decided: list[tuple[Ref, Action, str]] = field(default_factory=list)  # what was decided, with its key
     now: datetime = NOW
     local: bool = False
+    rolling: bool = False
 
     def add(self, *resources: AnyResource) -> None:
         for resource in resources:
@@ -154,6 +155,7 @@ class World:
             source=self.sources.get(ref),
             triggers=self.triggers.get(ref, ()),
             local=self.local,
+            rolling=self.rolling,
         )
 
     def plan(self, ref: Ref) -> Plan:
