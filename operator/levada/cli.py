@@ -293,6 +293,7 @@ def delete(
 @app.command()
 def operator() -> None:
     """Carry out the resources of a Kubernetes cluster, as the environment says (LEVADA_…), until told to end."""
+    from levada.engines.kubernetes.inference import ScorerPods
     from levada.engines.kubernetes.jobs import StepPods
     from levada.engines.kubernetes.operator import run as operate
     from levada.settings import Settings
@@ -301,8 +302,15 @@ def operator() -> None:
     if not settings.steps_image:
         raise _fail("LEVADA_STEPS_IMAGE is not set: name the image of the steps")
     pods = StepPods(settings.steps_image, settings.steps_service_account, settings.stores_secret)
+    scorers = ScorerPods(
+        settings.objects_bucket,
+        settings.scorer_runtime,
+        settings.scorer_service_account,
+        settings.stores_secret,
+        settings.expose,
+    )
     namespaces = _namespaces(settings.namespaces)
-    operate(settings, pods, namespaces, settings.liveness)
+    operate(settings, pods, scorers, namespaces, settings.liveness)
 
 
 @app.command()

@@ -59,6 +59,14 @@ class Settings(BaseSettings):
     scorer_config: str = Field(default="", description="Scorer: its configuration (JSON), where no file is named.")
     namespaces: str = Field(default="", description="Operator: namespaces with commas between them; empty: all.")
     liveness: str | None = Field(default=None, description="Operator: where it says that it lives (http://…).")
+    lease_namespace: str = Field(
+        default="", description="Operator: namespace of the Lease that makes one replica active; empty: no Lease."
+    )
+    lease_name: str = Field(default="levada-operator", description="Operator: name of that Lease.")
+    lease_identity: str = Field(default="", description="Operator: who it is there; host name and a UUID if empty.")
+    lease_duration: float = Field(default=15, description="Operator: seconds until others may take the Lease over.")
+    lease_renew_deadline: float = Field(default=10, description="Operator: seconds to act after the last renewal.")
+    lease_retry: float = Field(default=2, description="Operator: seconds between attempts to renew or take it.")
     log_level: str = Field(default="info", description="debug, info, warning, error.")
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
+from levada.engines.local.servers import Endpoints, LocalServers
 from levada.names import Kind
 from tests.support.apiserver import ApiServer, RunningApiServer
+from tests.support.controllers import ControllerManager, PodRunner
+from tests.support.space import Space
 from tests.support.waiting import until
 
 Kubectl = Callable[..., str]
@@ -74,3 +77,56 @@ def connection(api_server: ApiServer, kubectl: Kubectl) -> Iterator[client.ApiCl
     until(lambda: len(kubectl("api-resources", "--categories=levada", "-o", "name").split()) == kinds)
     with config.new_client_from_config(str(api_server.kubeconfig)) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    with LocalServers(tmp_path_factory.mktemp("stores"), durable=False) as servers:
+        yield servers.start_all()
+
+
+@pytest.fixture(scope="session")
+def pods(
+    api_server: ApiServer, connection: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PodRunner]:
+    built = subprocess.run([sys.executable, BUILD, "kube-controller-manager"], stdout=subprocess.PIPE, text=True)
+    if built.returncode != 0:
+        pytest.skip("kube-controller-manager cannot be built here: run 'make tools' to see why")
+    folder = tmp_path_factory.mktemp("controllers")
+    program = Path(built.stdout.strip())
+    with ControllerManager(program, api_server, folder), PodRunner(connection, folder) as runner:
+        yield runner
+
+
+@pytest.fixture
+def space(empty_space: Space) -> Space:
+    """A namespace with an operator."""
+    empty_space.start()
+    return empty_space
+
+
+@pytest.fixture
+def empty_space(
+    api_server: ApiServer,
+    connection: client.ApiClient,
+    stores: Endpoints,
+    pods: PodRunner,
+    tmp_path: Path,
+) -> Iterator[Space]:
+    """A namespace with the stores' Secret, where no operator runs yet."""
+    core = client.CoreV1Api(connection)
+    made = core.create_namespace(
+        {
+            "metadata": {
+                "generateName": "levada-",
+                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            }
+        }
+    )
+    namespace = made.metadata.name
+    secret = {"metadata": {"name": "levada-stores"}, "stringData": stores.environment()}
+    core.create_namespaced_secret(namespace, secret)
+    others = (client.BatchV1Api(connection), client.CustomObjectsApi(connection))
+    space = Space(namespace, api_server, core, *others, stores, pods, tmp_path / "operator.log")
+    yield space
+    space.end_all()

@@ -3,163 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from kubernetes import client
 
 from levada import names
-from levada.engines.local.servers import Endpoints, LocalServers
 from levada.names import PLURALS, Kind
-from tests.api.conftest import BUILD
-from tests.conftest import s3_client
-from tests.e2e.pipelines import PIPELINE, condition, orders, shops, write_csv
-from tests.support.apiserver import ApiServer
-from tests.support.controllers import ControllerManager, PodRunner
+from tests.e2e.pipelines import condition
+from tests.support.space import Space, done, land, pipeline
 from tests.support.waiting import until
-
-Document = dict[str, Any]
-
-
-@dataclass
-class Space:
-    """A namespace with the Secret of the stores, an operator of its own, and what looks at it."""
-
-    namespace: str
-    api: ApiServer
-    core: client.CoreV1Api
-    batch: client.BatchV1Api
-    custom: client.CustomObjectsApi
-    stores: Endpoints
-    pods: PodRunner
-    log: Path
-    operator: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the operator."""
-        environment = self.stores.environment() | {
-            "KUBECONFIG": str(self.api.kubeconfig),
-            "LEVADA_STEPS_IMAGE": "levada/steps",
-            "LEVADA_NAMESPACES": self.namespace,
-        }
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "levada.cli", "operator"]
-            self.operator = subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log)
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the operator."""
-        assert self.operator is not None
-        self.operator.send_signal(number)
-        self.operator.wait(60)
-
-    def apply(self, *documents: Document) -> None:
-        for document in documents:
-            plural = PLURALS[Kind(document["kind"])]
-            where = (names.GROUP, names.VERSION, self.namespace, plural)
-            self.custom.create_namespaced_custom_object(*where, document)
-
-    def get(self, kind: Kind, name: str) -> Document:
-        where = (names.GROUP, names.VERSION, self.namespace, PLURALS[kind], name)
-        found: Document = self.custom.get_namespaced_custom_object(*where)
-        return found
-
-    def wait(self, kind: Kind, name: str, type: str) -> Document:
-        """The resource once a condition of it is true."""
-
-        def look() -> Document | None:
-            found = self.get(kind, name)
-            return found if condition_is_true(found, type) else None
-
-        try:
-            return until(look, self.operator)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.get(kind, name).get('status')}\n{self.log.read_text()}") from None
-
-    def jobs(self) -> list[Any]:
-        return list(self.batch.list_namespaced_job(self.namespace).items)
-
-
-def condition_is_true(document: Document, type: str) -> bool:
-    if document["status"].get("observedGeneration") != document["metadata"]["generation"]:
-        return False
-    return condition(document, type).get("status") == "True"
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    with LocalServers(tmp_path_factory.mktemp("stores"), durable=False) as servers:
-        yield servers.start_all()
-
-
-@pytest.fixture(scope="module")
-def pods(
-    api_server: ApiServer, connection: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PodRunner]:
-    built = subprocess.run([sys.executable, BUILD, "kube-controller-manager"], stdout=subprocess.PIPE, text=True)
-    if built.returncode != 0:
-        pytest.skip("kube-controller-manager cannot be built here: run 'make tools' to see why")
-    folder = tmp_path_factory.mktemp("controllers")
-    program = Path(built.stdout.strip())
-    with ControllerManager(program, api_server, folder), PodRunner(connection, folder) as runner:
-        yield runner
-
-
-@pytest.fixture
-def space(
-    api_server: ApiServer,
-    connection: client.ApiClient,
-    stores: Endpoints,
-    pods: PodRunner,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> Iterator[Space]:
-    core = client.CoreV1Api(connection)
-    made = core.create_namespace(
-        {
-            "metadata": {
-                "generateName": "levada-",
-                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-            }
-        }
-    )
-    namespace = made.metadata.name
-    secret = {"metadata": {"name": "levada-stores"}, "stringData": stores.environment()}
-    core.create_namespaced_secret(namespace, secret)
-    others = (client.BatchV1Api(connection), client.CustomObjectsApi(connection))
-    space = Space(namespace, api_server, core, *others, stores, pods, tmp_path / "operator.log")
-    space.start()
-    yield space
-    if space.operator is not None and space.operator.poll() is None:
-        space.end()
-
-
-def land(space: Space, folder: Path, rows: int = 200) -> None:
-    """Raw files in the bucket, below the namespace's name."""
-    data = orders(rows)
-    write_csv(folder / "orders/a.csv", data[: rows // 2])
-    write_csv(folder / "orders/b.csv", data[rows // 2 :])
-    write_csv(folder / "shops.csv", shops())
-    storage = s3_client(space.stores.objects)
-    for path in sorted(folder.rglob("*.csv")):
-        key = f"landing/{space.namespace}/{path.relative_to(folder)}"
-        storage.fput_object(space.stores.objects.bucket, key, str(path))
-
-
-def pipeline(space: Space, *kinds: Kind) -> list[Document]:
-    """The resources of the small pipeline that are of these kinds, with their raw data in the bucket."""
-    place = f"s3://{space.stores.objects.bucket}/landing/{space.namespace}/"
-    documents = [d for d in yaml.safe_load_all(PIPELINE.replace("./data/", place)) if Kind(d["kind"]) in kinds]
-    assert documents
-    return documents
-
 
 MODELS = (Kind.DATASET, Kind.FEATURE_SET, Kind.TRAINING_RUN)
 
@@ -193,10 +46,6 @@ def test_x5_an_operator_that_is_killed_goes_on_with_the_same_jobs(space: Space, 
     # two datasets, two feature sets, a training and its two candidates: each once
     assert len(made) == len(set(made)) == 7
     assert all(job.status.succeeded == job.spec.completions for job in space.jobs())
-
-
-def done(space: Space, run: str) -> bool:
-    return condition_is_true(space.get(Kind.TRAINING_RUN, run), "Complete")
 
 
 def test_x5_a_pod_that_dies_is_replaced_and_the_resource_becomes_ready(space: Space, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What the engine asks of the API server, in its own words; by the official client, whose calls block.
 
 Nothing here writes what a stale engine could do harm with: names of what is made are derived from inputs and made once,
-a status is written over the version of the resource that it was planned for, and a deletion names the uid.
+statuses and children are written over the version that they were planned for, and a deletion names the uid. Right
+before each write the cluster asks whether this replica is still the active one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import urllib3
 from kubernetes import client
 
 from levada import names
+from levada.engines.kubernetes import inference
 from levada.errors import LevadaError
 from levada.names import PLURALS, Kind
 from levada.resources import Ref
@@ -24,7 +26,9 @@ Document = dict[str, Any]
 MANAGER = "levada"
 _APPLY, _JSON_PATCH = "application/apply-patch+yaml", "application/json-patch+json"
 _PAGE = 500
+_ABSENT = "0"  # as a resourceVersion in an apply: of something that is not there
 _CUSTOM = {"group": names.GROUP, "version": names.VERSION}
+_INFERENCE = {"group": inference.GROUP, "version": inference.VERSION, "plural": inference.PLURAL}
 _TIMEOUT = (5, 30)  # seconds to connect, and to answer
 
 
@@ -40,10 +44,20 @@ class Refused(LevadaError):
     """The API server does not accept it; the message is its own."""
 
 
-class Cluster:
-    """A cluster, or the chosen namespaces of it. Threads may share it."""
+class Missing(LevadaError):
+    """The API server knows no such kind of resource."""
 
-    def __init__(self, api: client.ApiClient, namespaces: tuple[str, ...] = ()) -> None:
+
+class Cluster:
+    """A cluster, or the chosen namespaces of it. Threads may share it.
+
+    `check` is called before each write, and raises if nothing may be written any more.
+    """
+
+    def __init__(
+        self, api: client.ApiClient, namespaces: tuple[str, ...] = (), check: Callable[[], None] = lambda: None
+    ) -> None:
+        self.check = check
         self._core = client.CoreV1Api(api)
         self._batch = client.BatchV1Api(api)
         self._custom = client.CustomObjectsApi(api)
@@ -83,7 +97,7 @@ class Cluster:
             (self._batch.create_namespaced_job, job),
         ):
             try:
-                with _errors():
+                with self._writing():
                     make(namespace, document, field_manager=MANAGER, _preload_content=False, _request_timeout=_TIMEOUT)
             except Conflict:
                 continue  # it is there: its name says that it is the same
@@ -92,41 +106,78 @@ class Cluster:
         """Delete a Job with its pods and what it mounts, unless it is another by now."""
         metadata = job["metadata"]
         where = {"name": metadata["name"], "namespace": metadata["namespace"]}
-        options = {"propagationPolicy": "Background"}
-        _gone_is_well(
-            self._batch.delete_namespaced_job,
-            **where,
-            body={**options, "preconditions": {"uid": metadata["uid"]}},
-        )
-        _gone_is_well(self._core.delete_namespaced_config_map, **where, body=options)
+        mounted = self._config_map(**where)
+        self._delete(self._batch.delete_namespaced_job, metadata["uid"], **where)
+        if mounted is not None:
+            self._delete(self._core.delete_namespaced_config_map, mounted["metadata"]["uid"], **where)
 
-    def apply(self, document: Document) -> None:
-        """Make a resource as it should be (its spec and metadata), taking over fields that others have set."""
-        kind = Kind(document["kind"])
-        metadata = document["metadata"]
-        with _errors():
-            self._custom.patch_namespaced_custom_object(
-                **_CUSTOM,
-                namespace=metadata["namespace"],
-                plural=PLURALS[kind],
-                name=metadata["name"],
-                body=document,
-                field_manager=MANAGER,
-                force=True,
-                _content_type=_APPLY,
-                _request_timeout=_TIMEOUT,
-            )
+    def _config_map(self, name: str, namespace: str) -> Document | None:
+        """A ConfigMap; None if it is gone."""
+        try:
+            with errors():
+                answer = self._core.read_namespaced_config_map(
+                    name, namespace, _preload_content=False, _request_timeout=_TIMEOUT
+                )
+        except Refused as error:
+            if is_missing(error):
+                return None
+            raise
+        found: Document = json.loads(answer.data)
+        return found
+
+    def apply(self, document: Document, known: tuple[str, str] | None) -> Document:
+        """Make a resource as it should be (its spec and metadata), taking over fields that others have set.
+
+        `known`: its uid and resourceVersion, None if it is not there. Raises Conflict if that is not so any more.
+        The resource as it is then.
+        """
+        return self._apply({**_CUSTOM, "plural": PLURALS[Kind(document["kind"])]}, document, known)
+
+    def _apply(self, type: dict[str, str], document: Document, known: tuple[str, str] | None) -> Document:
+        uid, version = known or (None, _ABSENT)
+        metadata = document["metadata"] | {"resourceVersion": version} | ({"uid": uid} if uid else {})
+        try:
+            with self._writing():
+                answer = self._custom.patch_namespaced_custom_object(
+                    **type,
+                    namespace=metadata["namespace"],
+                    name=metadata["name"],
+                    body=document | {"metadata": metadata},
+                    field_manager=MANAGER,
+                    force=True,
+                    _content_type=_APPLY,
+                    _preload_content=False,
+                    _request_timeout=_TIMEOUT,
+                )
+        except Refused as error:
+            if known is None and "metadata.resourceVersion" in str(error):
+                raise Conflict(f"it is there already: {error}") from error
+            raise
+        applied: Document = json.loads(answer.data)
+        return applied
 
     def delete(self, ref: Ref, uid: str) -> None:
         """Delete a resource, unless it is another by now."""
-        _gone_is_well(
-            self._custom.delete_namespaced_custom_object,
-            **_CUSTOM,
-            namespace=ref.namespace,
-            plural=PLURALS[ref.kind],
-            name=ref.name,
-            body={"propagationPolicy": "Background", "preconditions": {"uid": uid}},
-        )
+        where = {"namespace": ref.namespace, "plural": PLURALS[ref.kind], "name": ref.name}
+        self._delete(self._custom.delete_namespaced_custom_object, uid, **_CUSTOM, **where)
+
+    def inference_services(self) -> Iterator[Document]:
+        """All InferenceServices of Levada's. Raises Missing."""
+        listed = {**_INFERENCE, "label_selector": names.LABEL_KIND}
+        if not self._namespaces:
+            yield from _pages(self._custom.list_cluster_custom_object, **listed)
+        for namespace in self._namespaces:
+            yield from _pages(self._custom.list_namespaced_custom_object, **listed, namespace=namespace)
+
+    def apply_inference_service(self, document: Document, known: tuple[str, str] | None) -> Document:
+        """Make an InferenceService as it should be, as `apply` does. Raises Missing, Conflict, Refused."""
+        return self._apply(_INFERENCE, document, known)
+
+    def delete_inference_service(self, document: Document) -> None:
+        """Delete an InferenceService, unless it is another by now."""
+        metadata = document["metadata"]
+        where = {"namespace": metadata["namespace"], "name": metadata["name"]}
+        self._delete(self._custom.delete_namespaced_custom_object, metadata["uid"], **_INFERENCE, **where)
 
     def write_status(self, ref: Ref, version: str, status: Document) -> Document:
         """Write the status of a resource of this resourceVersion; the resource as it is then. Raises Conflict."""
@@ -134,7 +185,7 @@ class Cluster:
             {"op": "add", "path": "/metadata/resourceVersion", "value": version},
             {"op": "add", "path": "/status", "value": status},
         ]
-        with _errors():
+        with self._writing():
             written: Document = self._custom.patch_namespaced_custom_object_status(
                 **_CUSTOM,
                 namespace=ref.namespace,
@@ -147,12 +198,29 @@ class Cluster:
             )
         return written
 
+    def _delete(self, delete: Callable[..., Any], uid: str, **where: Any) -> None:
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            with self._writing():
+                delete(**where, body=body, _request_timeout=_TIMEOUT)
+        except Conflict:
+            pass  # another of this name
+        except Refused as error:
+            if not is_missing(error):
+                raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self.check()
+        with errors():
+            yield
+
 
 def _pages(ask: Callable[..., Any], **options: Any) -> Iterator[Document]:
     """The items of a list, page by page."""
     more = ""
     while True:
-        with _errors():
+        with errors():
             answer = ask(limit=_PAGE, _continue=more, _request_timeout=_TIMEOUT, **options)
         page = answer if isinstance(answer, dict) else json.loads(answer.data)
         yield from page["items"]
@@ -161,19 +229,14 @@ def _pages(ask: Callable[..., Any], **options: Any) -> Iterator[Document]:
             return
 
 
-def _gone_is_well(delete: Callable[..., Any], **options: Any) -> None:
-    try:
-        with _errors():
-            delete(_request_timeout=_TIMEOUT, **options)
-    except Conflict:
-        pass  # another of this name
-    except Refused as error:
-        if not isinstance(error.__cause__, client.ApiException) or error.__cause__.status != 404:
-            raise
+def is_missing(error: Refused) -> bool:
+    """Whether what was asked for is not there."""
+    return isinstance(error.__cause__, client.ApiException) and error.__cause__.status == 404
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
+    """Turns the client's errors into Unavailable, Conflict and Refused."""
     try:
         yield
     except client.ApiException as error:
@@ -182,6 +245,8 @@ def _errors() -> Iterator[None]:
             raise Conflict(message) from error
         if error.status == 429 or error.status >= 500:
             raise Unavailable(f"the API server asks for patience: {message}") from error
+        if error.status == 404 and _is_of_no_kind(error):
+            raise Missing(message) from error
         raise Refused(message) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(f"the API server does not answer: {error}") from error
@@ -192,3 +257,8 @@ def _message(error: client.ApiException) -> str:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return str(error.reason or error.status)
+
+
+def _is_of_no_kind(error: client.ApiException) -> bool:
+    """Whether it is the path that is not there, which the API server answers with a text rather than a Status."""
+    return not str(error.body or "").lstrip().startswith("{")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,14 +21,18 @@ from pydantic import ValidationError
 from levada import names
 from levada.engines import decisions
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
+from levada.engines.kubernetes.inference import LONGEST_NAME, ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
+from levada.engines.kubernetes.lease import LeaseLost
+from levada.engines.kubernetes.services import NotServed, Services
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
 from levada.errors import Stalled, StoreUnavailable
 from levada.names import Kind
 from levada.planners import plan, references_of, stalled
-from levada.planners.plan import JobState, Observed, Plan
+from levada.planners.plan import JobState, Observed, Plan, ServingState
 from levada.resources import RESOURCES, AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
+from levada.resources.deployment import DeploymentStatus
 from levada.steps.io import Owner, StepResult
 from levada.stores.ports import Catalogue, ObjectNotFound, Objects
 
@@ -37,6 +41,7 @@ log = structlog.get_logger()
 ACTOR = "operator"
 WORKERS = 8  # resources that are worked on at the same time
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
+DRAIN_SECONDS = 10.0  # how long the end waits for what is being worked on
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
 
 
@@ -60,12 +65,15 @@ class _JobSeen:
 class KubernetesEngine:
     """Carries out what the resources of a cluster want. The `…_changed` methods belong to its event loop."""
 
-    def __init__(self, cluster: Cluster, catalogue: Catalogue, objects: Objects, pods: StepPods, bucket: str) -> None:
+    def __init__(
+        self, cluster: Cluster, catalogue: Catalogue, objects: Objects, pods: StepPods, scorers: ScorerPods
+    ) -> None:
         self._cluster = cluster
         self._catalogue = catalogue
         self._objects = objects
         self._pods = pods
-        self._bucket = bucket
+        self._bucket = scorers.bucket
+        self.services = Services(cluster, scorers, self._mark)
         self._seen: dict[Ref, _Seen] = {}
         self._unreadable: dict[Ref, tuple[Document, str]] = {}
         self._jobs: dict[tuple[str, str], _JobSeen] = {}  # by namespace and name
@@ -97,8 +105,11 @@ class KubernetesEngine:
             self.job_changed(document)
         for key in known - jobs.keys():
             self._mark(self._jobs.pop(key).owner)
-        for document in await _listed(self._cluster.pods):
+        pods = await _listed(self._cluster.pods)
+        for document in pods:
             self.pod_changed(document)
+        self.services.forget_pods(but={_key(document) for document in pods})
+        await self.services.look()
 
     def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
         """Take note of a resource."""
@@ -155,8 +166,12 @@ class KubernetesEngine:
         self._mark(owner)
 
     def pod_changed(self, document: Document, *, gone: bool = False) -> None:
-        """Take note of a pod of a Job of Levada's."""
+        """Take note of a pod of a Job of Levada's, or of a scorer."""
         metadata = document["metadata"]
+        owner = _labelled(metadata)
+        if owner is not None and owner.kind is Kind.DEPLOYMENT:
+            self.services.pod_changed(owner, document, gone=gone)
+            return
         name = metadata.get("labels", {}).get("batch.kubernetes.io/job-name", "")
         job = self._jobs.get((metadata["namespace"], name))
         if job is None:
@@ -183,9 +198,12 @@ class KubernetesEngine:
         finally:
             for timer in self._timers.values():
                 timer.cancel()
+            # What has begun to write ends in good order, so that nothing of it comes after what another will write.
             tasks = list(self._working.values())
-            for task in tasks:
-                task.cancel()
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+                for task in late:
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _mark(self, ref: Ref) -> None:
@@ -207,6 +225,8 @@ class KubernetesEngine:
             requeue = await self._reconcile(ref)
         except Conflict:
             requeue = timedelta(seconds=FIRST_BACKOFF)  # what changed meanwhile is on its way here
+        except LeaseLost:
+            return  # the process is ending
         except (Unavailable, StoreUnavailable) as error:
             requeue = self._back_off(ref)
             log.warning("trying again", resource=str(ref), after=requeue.total_seconds(), error=str(error))
@@ -237,11 +257,24 @@ class KubernetesEngine:
         resource = seen.resource
         now = datetime.now(UTC)
         if (beyond := _beyond(resource)) is not None:
-            planned = stalled(resource, beyond, now)
-        else:
-            known = {other: there.resource for other, there in self._seen.items()}
-            planned = plan(resource, Observed(known, jobs=await self._states(ref), bucket=self._bucket), now)
-        await self._carry_out(seen, planned)
+            await self._carry_out(seen, stalled(resource, beyond, now))
+            return None
+        observed = Observed(
+            {other: there.resource for other, there in self._seen.items()},
+            jobs=await self._states(ref),
+            serving=self.services.state(ref) if ref.kind is Kind.DEPLOYMENT else None,
+            bucket=self._bucket,
+            rolling=True,
+        )
+        planned = plan(resource, observed, now)
+        try:
+            await self._carry_out(seen, planned)
+        except NotServed as error:
+            # Said in the status, and tried again.
+            state = replace(observed.serving or ServingState(), message=str(error))
+            planned = plan(resource, replace(observed, serving=state), now)
+            await self._write_status_of(seen, planned)
+            return self._back_off(ref)
         return planned.requeue_after
 
     async def _states(self, owner: Ref) -> dict[str, JobState]:
@@ -268,11 +301,15 @@ class KubernetesEngine:
         for decision in planned.decisions:
             event = decisions.event_of(resource, decision, datetime.now(UTC))
             if event.id not in self._recorded:
+                self._cluster.check()
                 await asyncio.to_thread(decisions.record, self._catalogue, resource, decision, event, ACTOR)
                 self._recorded.add(event.id)
         for child in planned.children:
-            if self._differs(child):
-                await asyncio.to_thread(self._cluster.apply, _owned(child, owner))
+            known = self._seen.get(child.ref)
+            if known is None or known.resource.spec != child.spec:
+                there = (known.resource.metadata.uid, known.version) if known is not None else None
+                applied = await asyncio.to_thread(self._cluster.apply, _owned(child, owner), there)
+                self.resource_changed(child.ref.kind, applied)
         for obsolete in list(self._obsolete(ref, {job.name for job in planned.jobs} | set(planned.keep))):
             await asyncio.to_thread(self._cluster.delete_job, obsolete)
         for job in planned.jobs:
@@ -280,19 +317,22 @@ class KubernetesEngine:
                 made = documents(job, owner, resource.metadata.labels, self._pods)
                 await asyncio.to_thread(self._cluster.make_job, *made)
         for gone in planned.deletions:
-            if (known := self._seen.get(gone)) is not None:
-                await asyncio.to_thread(self._cluster.delete, gone, known.resource.metadata.uid)
-        if planned.status != resource.status:
-            await self._write_status(ref, seen.version, planned.status.document())
+            if (seen_gone := self._seen.get(gone)) is not None:
+                await asyncio.to_thread(self._cluster.delete, gone, seen_gone.resource.metadata.uid)
+        if planned.serving is not None:
+            await self.services.ensure(planned.serving, owner)
+        elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
+            await self.services.remove(ref)
+        await self._write_status_of(seen, planned)
+
+    async def _write_status_of(self, seen: _Seen, planned: Plan) -> None:
+        if planned.status != seen.resource.status:
+            await self._write_status(seen.resource.ref, seen.version, planned.status.document())
 
     def _obsolete(self, owner: Ref, wanted: set[str]) -> Iterator[Document]:
         for (_, name), job in self._jobs.items():
             if job.owner == owner and name not in wanted and phase_of(job.document) == "active":
                 yield job.document
-
-    def _differs(self, child: AnyResource) -> bool:
-        known = self._seen.get(child.ref)
-        return known is None or known.resource.spec != child.spec
 
     async def _write_status(self, ref: Ref, version: str, status: Document) -> None:
         written = await asyncio.to_thread(self._cluster.write_status, ref, version, status)
@@ -323,12 +363,24 @@ class KubernetesEngine:
 def _beyond(resource: AnyResource) -> Stalled | None:
     """What planners can do and this engine cannot yet."""
     if isinstance(resource, Deployment):
-        message = "a Deployment is not served on Kubernetes yet: serve it with `levada run --serve`"
-    elif getattr(resource.spec, "triggers", None):
+        return _beyond_serving(resource)
+    if getattr(resource.spec, "triggers", None):
         message = "spec.triggers: messages are not listened to on Kubernetes yet; leave it out"
-    else:
-        return None
-    return Stalled(Reason.NOT_SUPPORTED, message)
+        return Stalled(Reason.NOT_SUPPORTED, message)
+    return None
+
+
+def _beyond_serving(deployment: Deployment) -> Stalled | None:
+    length, scaling = len(deployment.metadata.name), deployment.spec.autoscaling
+    if length > LONGEST_NAME:
+        message = f"metadata.name has {length} characters; KServe's Services leave room for {LONGEST_NAME}: shorten it"
+        return Stalled(Reason.INVALID_SPEC, message)
+    if scaling is not None and scaling.min_replicas == 0:
+        message = (
+            "spec.autoscaling.minReplicas: 0 cannot be woken by a request in KServe's Standard mode; use 1 or more"
+        )
+        return Stalled(Reason.NOT_SUPPORTED, message)
+    return None
 
 
 def _as_owner(resource: AnyResource) -> Owner:

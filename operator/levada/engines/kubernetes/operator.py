@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any
 
 import kopf
+import stamina
 import structlog
 from kubernetes import client, config
 
 from levada import names
+from levada.engines.kubernetes import inference
 from levada.engines.kubernetes.cluster import Cluster, Unavailable
 from levada.engines.kubernetes.engine import KubernetesEngine
+from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods
+from levada.engines.kubernetes.lease import Lease, LeaseLost, LeaseTimes
+from levada.errors import StoreUnavailable
 from levada.names import PLURALS, Kind
 from levada.settings import Settings
 from levada.stores.open import ensure_bucket, open_bus, open_catalogue, open_objects
 from levada.stores.outbox import relay_until
+from levada.stores.ports import Catalogue
 
 log = structlog.get_logger()
 
@@ -25,62 +34,122 @@ _JITTER = 30
 _RESYNC_SECONDS = (10.0, 300.0)  # when everything is looked at anew: once the watches stand, and then so often
 
 
-def run(settings: Settings, pods: StepPods, namespaces: tuple[str, ...], liveness: str | None) -> None:
+class KServeInstalled(Exception):
+    """KServe was not there when the watches were set up, and is now: the operator begins anew."""
+
+
+def run(
+    settings: Settings, pods: StepPods, scorers: ScorerPods, namespaces: tuple[str, ...], liveness: str | None
+) -> None:
     """Run the operator until it is told to end; `liveness`: URL at which it says that it lives."""
-    asyncio.run(_operate(settings, pods, namespaces, liveness))
+    try:
+        asyncio.run(_operate(settings, pods, scorers, namespaces, liveness))
+    except LeaseLost as error:
+        log.error("this replica is not the active one any more and ends", reason=str(error))
+        sys.exit(1)
 
 
-async def _operate(settings: Settings, pods: StepPods, namespaces: tuple[str, ...], liveness: str | None) -> None:
+async def _operate(
+    settings: Settings, pods: StepPods, scorers: ScorerPods, namespaces: tuple[str, ...], liveness: str | None
+) -> None:
+    api = _api_client()
+    lease = _lease_of(settings, api)
+    cluster = Cluster(api, namespaces, lease.check) if lease is not None else Cluster(api, namespaces)
     catalogue = open_catalogue(settings)
-    await asyncio.to_thread(catalogue.migrate)
-    await asyncio.to_thread(ensure_bucket, settings)
-    cluster = Cluster(_api_client(), namespaces)
-    engine = KubernetesEngine(cluster, catalogue, open_objects(settings), pods, settings.objects_bucket)
-    await engine.look()
-    ending = asyncio.Event()
-    publishing = asyncio.create_task(relay_until(ending, catalogue, lambda: open_bus(settings)))
-    working = asyncio.create_task(engine.run())
-    looking = asyncio.create_task(_look_again(engine))
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=_registry(engine),
-            settings=_kopf_settings(),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            standalone=True,
-            liveness_endpoint=liveness,
-        )
+    engine = KubernetesEngine(cluster, catalogue, open_objects(settings), pods, scorers)
+    await _look(engine)  # also tells what there is to watch
+    watching = kopf.operator(
+        registry=_registry(engine),
+        settings=_kopf_settings(),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        standalone=True,
+        liveness_endpoint=liveness,
     )
     try:
-        # Each of them goes on for ever: when one ends, something is wrong, and the whole begins anew.
-        done, _ = await asyncio.wait({publishing, working, watching, looking}, return_when=asyncio.FIRST_COMPLETED)
+        # A standby watches as well, so that it has a picture when its time comes; it plans and writes nothing.
+        await _together(watching, _lead(lease, lambda: _reconcile(settings, engine, catalogue)))
+    finally:
+        catalogue.close()
+
+
+async def _lead(lease: Lease | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do the work while this replica is the active one. Raises LeaseLost."""
+    if lease is None:
+        await work()
+        return
+    await lease.acquire()
+    try:
+        await _together(lease.keep(), work())
+    finally:
+        await lease.release()
+
+
+async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Catalogue) -> None:
+    """Plan and write, from a picture that nothing is missing in."""
+    async for attempt in _patience():
+        with attempt:
+            await asyncio.to_thread(catalogue.migrate)
+            await asyncio.to_thread(ensure_bucket, settings)
+    await _look(engine)
+    never = asyncio.Event()  # what is not published yet stays in the outbox, for the next one
+    publishing = relay_until(never, catalogue, lambda: open_bus(settings))
+    await _together(engine.run(), _look_again(engine), publishing)
+
+
+async def _together(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Run what goes on for ever: when one ends or fails, so do the others."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        ending.set()
-        for task in (working, watching, looking):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(working, watching, looking, publishing, return_exceptions=True)
-        catalogue.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _look(engine: KubernetesEngine) -> None:
+    async for attempt in _patience():
+        with attempt:
+            await engine.look()
+
+
+def _patience() -> AsyncIterator[AbstractContextManager[Any]]:
+    """Attempts for as long as a server does not answer; each failure is logged."""
+    return stamina.retry_context(on=(Unavailable, StoreUnavailable), attempts=None, timeout=None, wait_max=10.0)
 
 
 async def _look_again(engine: KubernetesEngine) -> None:
     first, every = _RESYNC_SECONDS
+    watched = engine.services.installed
     await asyncio.sleep(first)
     while True:
         try:
             await engine.look()
         except Unavailable as error:
             log.warning("the cluster cannot be looked at", error=str(error))
+        if engine.services.installed and not watched:
+            raise KServeInstalled("KServe has been installed: begin anew, to watch InferenceServices")
         await asyncio.sleep(every)
 
 
+def _lease_of(settings: Settings, api: client.ApiClient) -> Lease | None:
+    if not settings.lease_namespace:
+        return None
+    times = LeaseTimes(settings.lease_duration, settings.lease_renew_deadline, settings.lease_retry)
+    return Lease(api, settings.lease_namespace, settings.lease_name, settings.lease_identity, times)
+
+
 def _api_client() -> client.ApiClient:
+    configuration = client.Configuration()
     try:
-        config.load_incluster_config()
+        config.load_incluster_config(configuration)
     except config.ConfigException:
-        config.load_kube_config()
-    return client.ApiClient()
+        config.load_kube_config(client_configuration=configuration)
+    configuration.retries = False  # a write that is tried again behind our back may come after another replica's
+    return client.ApiClient(configuration)
 
 
 def _registry(engine: KubernetesEngine) -> kopf.OperatorRegistry:
@@ -99,6 +168,12 @@ def _registry(engine: KubernetesEngine) -> kopf.OperatorRegistry:
     async def pod_changed(event: Any, **_: Any) -> None:
         engine.pod_changed(event["object"], gone=event["type"] == "DELETED")
 
+    async def service_changed(event: Any, **_: Any) -> None:
+        engine.services.service_changed(event["object"], gone=event["type"] == "DELETED")
+
+    if engine.services.installed:
+        kserve = inference.GROUP, inference.VERSION, inference.PLURAL
+        kopf.on.event(*kserve, labels=ours, registry=registry)(service_changed)
     kopf.on.event("batch", "v1", "jobs", labels=ours, registry=registry)(job_changed)
     kopf.on.event("", "v1", "pods", labels=ours, registry=registry)(pod_changed)
     kopf.on.login(registry=registry)(_login)
