@@ -115,7 +115,8 @@ def _kustomize_values() -> Document:
 
 def _split(documents: list[Document]) -> tuple[list[Document], list[Document]]:
     """What everyone needs, and the bundled stores; without what only Helm reads."""
-    base, stores = [], []
+    base: list[Document] = []
+    stores: list[Document] = []
     for document in documents:
         metadata = document["metadata"]
         if "helm.sh/hook" in metadata.get("annotations", {}):
