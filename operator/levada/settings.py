@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         default=Path("/dev/termination-log"),
         description="Where a step leaves its Termination, and a scorer why it gave up.",
     )
+    sources: str = Field(
+        default="",
+        description="Operator: s3://bucket/prefix below whose <namespace>/ relative URIs lie; empty: sources/ of the "
+        "bucket.",
+    )
     steps_image: str = Field(default="", description="Operator: image of the steps.")
     steps_service_account: str = Field(default="levada-steps", description="Operator: whose rights steps have.")
     stores_secret: str = Field(

@@ -112,6 +112,10 @@ def check(resource: AnyResource, *, local: bool) -> None:
                 Reason.NOT_SUPPORTED,
                 f"{field}: only the local engine reads files ({uri}); put them into object storage",
             )
+        if uri.startswith("./"):
+            raise Stalled(
+                Reason.INVALID_SPEC, f"{field}: {uri} leads out of the folder of sources; name a place inside of it"
+            )
     if local and getattr(spec, "pod_template", None) is not None:
         raise Stalled(
             Reason.NOT_SUPPORTED,

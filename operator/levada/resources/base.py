@@ -29,8 +29,8 @@ NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 COLUMN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DURATION = r"^([0-9]+(ms|s|m|h|d))+$"
 SUBJECT = r"^(([A-Za-z0-9_$-]+|\*)\.)*([A-Za-z0-9_$-]+|\*|>)$"
-SOURCE_URI = r"^(s3://[^/]+(/.*)?|file:///.*)$"
-MODEL_URI = r"^(s3://[^/]+/.+|file:///.+)$"
+SOURCE_URI = r"^(s3://[^/]+(/.*)?|file:///.*|\./.*)$"
+MODEL_URI = r"^(s3://[^/]+/.+|file:///.+|\./.+)$"
 HTTP_URL = r"^https?://.+$"
 MEMORY = r"^[0-9]+(Mi|Gi)$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
@@ -43,7 +43,7 @@ PATTERNS_IN_WORDS = {
     COLUMN: "a column name: letters, digits and underscores, not beginning with a digit",
     DURATION: "a duration, such as 90s, 20ms or 1h30m",
     SUBJECT: "a NATS subject, such as orders.new or orders.*",
-    SOURCE_URI: "a place of files: write s3://bucket/prefix/, file:///folder/, or ./folder/ relative to the manifest",
+    SOURCE_URI: "a place of files: write s3://bucket/prefix/, file:///folder/, or a relative ./folder/",
     MODEL_URI: "the place of a model: write s3://bucket/model.onnx, file:///folder/model.onnx, or ./model.onnx",
     HTTP_URL: "an HTTP address, such as https://example.com/data.csv",
     MEMORY: "an amount of memory, such as 512Mi or 4Gi",

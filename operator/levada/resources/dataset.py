@@ -31,7 +31,8 @@ class ObjectSource(Model):
 
     uri: Text = Field(
         description="s3://bucket/prefix/, or file:///folder/ under the local engine; a single file may be named too. "
-        "The levada command takes ./folder/ relative to the manifest's file.",
+        "./folder/ is relative: to the manifest's file where the levada command reads it, to the namespace's folder "
+        "of sources (s3://levada/sources/<namespace>/ unless the operator is told otherwise) on Kubernetes.",
         pattern=SOURCE_URI,
     )
     pattern: Text = Field(default="*", description="Glob on the path below `uri`; `**` crosses folders.")

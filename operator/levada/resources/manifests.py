@@ -18,11 +18,10 @@ from levada.names import Kind
 from levada.resources import RESOURCES, AnyResource, Ref
 from levada.resources.documents import Document, DocumentError, parse
 from levada.resources.sentences import nearest, problems_of
+from levada.resources.uris import with_absolute_uris
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
-# Places of a URI that may be relative to the manifest's file.
-_URIS = (("spec", "source", "object"), ("spec", "input", "object"), ("spec", "model"))
 # Mappings whose contents are not Levada's: nothing is taken out of them.
 _FREE = ("params", "podTemplate")
 # What the API server keeps in metadata, beside the user's part.
@@ -215,13 +214,7 @@ def _prepared(manifest: _Manifest, namespace: str) -> dict[str, Any]:
     if isinstance(metadata, dict):
         kept = {key: value for key, value in metadata.items() if key not in _SERVER_METADATA}
         data["metadata"] = {"namespace": namespace, **kept}
-    for path in _URIS:
-        block: Any = data
-        for part in path:
-            block = block.get(part) if isinstance(block, dict) else None
-        if isinstance(block, dict) and isinstance(block.get("uri"), str):
-            block["uri"] = absolute_uri(block["uri"], manifest.folder)
-    return data
+    return with_absolute_uris(data, lambda uri: absolute_uri(uri, manifest.folder))
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

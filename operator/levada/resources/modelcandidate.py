@@ -17,7 +17,7 @@ class ModelRef(Model):
     """An ONNX model in object storage."""
 
     uri: Text = Field(
-        description="Folder with model.onnx (and manifest.json), or the .onnx file.",
+        description="Folder with model.onnx (and manifest.json), or the .onnx file; ./ as in a Dataset's source.",
         pattern=MODEL_URI,
     )
     digest: Annotated[str, Field(pattern=DIGEST, max_length=71)] | None = Field(
