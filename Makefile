@@ -20,7 +20,7 @@ demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a s
 	@$(compile); $(BIN)/python examples/demo.py
 
 # Built before the tests and not by them: on a new machine it takes longer than any test may.
-API = etcd kube-apiserver kube-controller-manager kubectl helm
+API = etcd kube-apiserver kube-controller-manager kubectl helm kstatus source-controller kustomize-controller
 
 test: lint ## Run every check and every test
 	@$(BIN)/python tools/build.py $(API) > /dev/null || echo "tests with an API server are skipped: it cannot be built here"

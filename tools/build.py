@@ -49,14 +49,17 @@ PROGRAMS = {
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     "helm": Program("helm", "helm.sh/helm/v3/cmd/helm"),
     "kserve-manager": Program("kserve", "github.com/kserve/kserve/cmd/manager"),
+    "kstatus": Program("kstatus", "."),
     "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     "kube-controller-manager": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "kubelet": Program("kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+    "kustomize-controller": Program("flux", "github.com/fluxcd/kustomize-controller"),
     "minio": Program("minio", "github.com/minio/minio"),
     "pause": Program("pause", "."),
+    "source-controller": Program("flux", "github.com/fluxcd/source-controller"),
 }
 
 
