@@ -12,15 +12,15 @@ resolve() { # output, then what selects the requirements
 }
 within() { resolve "$@" --constraints constraints/all.txt; }
 
-resolve all.txt pyproject.toml --all-extras --group build --group dev --group go --group storage --upgrade
+resolve all.txt pyproject.toml --all-extras --group build --group dev --group go --group storage --group sbom --upgrade
 set -- pyproject.toml --extra steps --extra serving --extra local --extra examples --group build
 within demo.txt "$@"
 within dev.txt "$@" --extra operator --extra kserve --group dev
 within go.txt --group go
-# What the images install, each its own, and what builds Levada's wheel in them.
+# What the images install, each its own; what builds Levada's wheel in them, and their bills of materials.
 within operator.txt pyproject.toml --extra operator --extra kserve
 within steps.txt pyproject.toml --extra steps
 within serving.txt pyproject.toml --extra serving
 within storage.txt --group storage
-within build.txt --group build
+within build.txt --group build --group sbom
 echo uv | resolve uv.txt - --upgrade

@@ -59,7 +59,9 @@ def install_kserve(kubectl: Kubectl, helm: Path) -> None:
     charts = module_folder("kserve", "github.com/kserve/kserve") / "charts"
     crds, objects = kserve.render(helm, charts, REGISTRY, TAG)
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kserve.NAMESPACE}}, *crds])
-    kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *(f"crd/{c['metadata']['name']}" for c in crds))
+    # Not `condition=Established`, which fails while there are no conditions yet.
+    established = """--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True"""
+    kubectl.run("wait", established, "--timeout=60s", *(f"crd/{crd['metadata']['name']}" for crd in crds))
     kubectl.apply(objects)
 
 

