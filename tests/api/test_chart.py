@@ -14,9 +14,12 @@ import pytest
 import yaml
 from kubernetes import client
 
+from levada import names
+from levada.names import Kind
 from tests.api.conftest import Kubectl
 from tests.support.apiserver import ApiServer
 from tests.support.chart import EXISTING, BuildError, Chart, Document, named, of_kind, pod_templates
+from tests.support.space import Space, land, pipeline
 from tests.support.waiting import until
 from tools.build import module_folder
 from tools.chart import CHART
@@ -40,8 +43,8 @@ def core(connection: client.ApiClient) -> client.CoreV1Api:
 
 
 @pytest.fixture(scope="module")
-def kserve(kubectl: Kubectl, connection: client.ApiClient) -> None:
-    """The API server knows KServe's kinds, too."""
+def kserve(kubectl: Kubectl, connection: client.ApiClient) -> Iterator[None]:
+    """The API server knows KServe's kinds, too, as long as these tests run."""
     try:
         folder = module_folder("kserve", "github.com/kserve/kserve") / "charts/kserve-crd"
     except BuildError as error:
@@ -52,6 +55,8 @@ def kserve(kubectl: Kubectl, connection: client.ApiClient) -> None:
         kubectl("apply", "--server-side", "-f", str(folder / f"templates/{group}_{plural}.yaml"))
     served = ("api-resources", "--api-group=serving.kserve.io", "-o=name")
     until(lambda: set(kubectl(*served).split()) >= kinds)
+    yield
+    kubectl("delete", "crd", *kinds)
 
 
 @pytest.fixture
@@ -228,6 +233,30 @@ def test_k8s2_steps_and_scorers_may_do_nothing(connection: client.ApiClient, nam
     resources = {resource for resource, _ in (*NEEDED, *FORBIDDEN)}
     allowed = [(r, v) for r, v in product(resources, (*READ, *WRITE)) if rights.may(r, v, namespace)]
     assert allowed == []
+
+
+def test_k8s2_an_operator_with_these_rights_alone_carries_out_a_pipeline(
+    chart: Chart, kubectl: Kubectl, empty_space: Space, tmp_path: Path
+) -> None:
+    space, namespace = empty_space, empty_space.namespace
+    grant(kubectl, chart.objects({"namespaces": [namespace]}, namespace=namespace), tmp_path)
+    token = kubectl("create", "token", "levada-operator", f"--namespace={namespace}").strip()
+    login = yaml.safe_load(space.api.kubeconfig.read_text())
+    login["users"][0]["user"] = {"token": token}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(login))
+    space.settings = {"KUBECONFIG": str(kubeconfig), "LEVADA_LEASE_NAMESPACE": namespace}
+    land(space, tmp_path)
+    space.start()
+
+    space.apply(*pipeline(space, Kind.DATASET, Kind.FEATURE_SET, Kind.TRAINING_RUN))
+
+    space.wait(Kind.FEATURE_SET, "orders", "Ready")
+    until(lambda: space.get(Kind.TRAINING_RUN, "returns")["status"].get("candidates"), space.operator)
+    until(lambda: "ModelCandidate" in {job.metadata.labels[names.LABEL_KIND] for job in space.jobs()}, space.operator)
+    space.end()
+    log = space.log.read_text()
+    assert "forbidden" not in log.lower(), log
 
 
 # --- life of a release -----------------------------------------------------------------------------------------------
