@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from levada import event_reference
-from levada.resources import crd, reference
+from levada.resources import argocd, crd, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,6 +16,7 @@ def outputs() -> dict[str, str]:
         **{f"crds/{name}": text for name, text in crd.files().items()},
         "docs/resources.md": reference.page(),
         "docs/events.md": event_reference.page(),
+        "charts/argocd/argocd-cm.yaml": argocd.config_map((ROOT / "charts/argocd/health.lua").read_text()),
     }
 
 

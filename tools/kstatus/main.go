@@ -23,10 +23,14 @@ func main() {
 func run(in io.Reader, out io.Writer) error {
 	objects, results := json.NewDecoder(in), json.NewEncoder(out)
 	for {
-		object := &unstructured.Unstructured{}
-		if err := objects.Decode(&object.Object); errors.Is(err, io.EOF) {
+		var text json.RawMessage
+		if err := objects.Decode(&text); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
+			return err
+		}
+		object := &unstructured.Unstructured{}
+		if err := object.UnmarshalJSON(text); err != nil {
 			return err
 		}
 		result, err := status.Compute(object)
