@@ -1,15 +1,16 @@
-"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`; in clusters `operator`, `check`."""
+"""The command line: `levada run`, `get`, `lineage`, `audit`, `validate`, `delete`; `upload`, `operator`, `check`."""
 
 from __future__ import annotations
 
 import errno
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import structlog
 import typer
@@ -291,6 +292,31 @@ def delete(
 
 
 @app.command()
+def upload(
+    filename: Annotated[list[str], typer.Option("--filename", "-f", help="Manifest or folder.")],
+    namespace: Namespace = "default",
+) -> None:
+    """Put the files that manifests name by relative URIs (./data/) where a cluster's operator looks for them.
+
+    The object store is the one that the environment names (LEVADA_OBJECTS_…, LEVADA_SOURCES).
+    """
+    from levada import upload as uploads
+    from levada.settings import Settings
+    from levada.stores.open import ensure_bucket, open_objects
+
+    settings, relatives = Settings(), uploads.Relatives()
+    sources = settings.sources or f"s3://{settings.objects_bucket}/sources"
+    settings = settings.model_copy(update={"objects_bucket": urlsplit(sources).netloc})
+    named = [(r, found) for r in _load(filename, namespace, relatives) if (found := relatives.of(r)) is not None]
+    ensure_bucket(settings)
+    objects = open_objects(settings)
+    for resource, (source, relative) in named:
+        for path, uri in uploads.files(source, relative, resource.metadata.namespace, sources):
+            was_put = uploads.put(objects, path, uri)
+            out.print(f"{'put' if was_put else 'is there:'} {uri}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def operator() -> None:
     """Carry out the resources of a Kubernetes cluster, as the environment says (LEVADA_…), until told to end."""
     from levada.engines.kubernetes.inference import ScorerPods
@@ -353,8 +379,10 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _load(filenames: Iterable[str], namespace: str) -> list[AnyResource]:
-    resources, problems, notes = load_all(list(filenames), namespace)
+def _load(
+    filenames: Iterable[str], namespace: str, absolute: Callable[[str, Path], str] | None = None
+) -> list[AnyResource]:
+    resources, problems, notes = load_all(list(filenames), namespace, absolute)
     for problem in [*notes, *problems]:
         err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     if problems:

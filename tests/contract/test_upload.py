@@ -1,0 +1,83 @@
+"""Files that manifests name by relative URIs, in a real object store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from levada.engines.local.servers import Endpoints
+from levada.settings import from_environment
+from levada.stores.open import open_objects
+
+MANIFESTS = """
+apiVersion: levada.dev/v1alpha1
+kind: Dataset
+metadata: {name: shops}
+spec:
+  source: {type: object, object: {uri: ./data/shops.csv}}
+  format: {type: csv}
+---
+apiVersion: levada.dev/v1alpha1
+kind: Dataset
+metadata: {name: orders, namespace: other}
+spec:
+  source: {type: object, object: {uri: ./data/orders/, pattern: "*.csv"}}
+  format: {type: csv}
+---
+apiVersion: levada.dev/v1alpha1
+kind: Dataset
+metadata: {name: far}
+spec:
+  source: {type: object, object: {uri: "s3://elsewhere/data/"}}
+  format: {type: csv}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data/orders").mkdir(parents=True)
+    (tmp_path / "data/shops.csv").write_text("shop\n1\n")
+    (tmp_path / "data/orders/1.csv").write_text("order\n1\n")
+    (tmp_path / "data/orders/notes.txt").write_text("none of it")
+    (tmp_path / "pipeline.yaml").write_text(MANIFESTS)
+    return tmp_path
+
+
+def upload(folder: Path, endpoints: Endpoints, namespace: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "levada.cli", "upload", "-f", str(folder), "-n", namespace]
+    environment = os.environ | endpoints.environment() | settings
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_x8_what_relative_uris_name_is_put_where_an_operator_looks(folder: Path, endpoints: Endpoints) -> None:
+    first = upload(folder, endpoints, "team")
+    again = upload(folder, endpoints, "team")
+
+    bucket = endpoints.objects.bucket
+    shops = f"s3://{bucket}/sources/team/data/shops.csv"
+    orders = f"s3://{bucket}/sources/other/data/orders/1.csv"
+    assert first.stdout.splitlines() == [f"put {shops}", f"put {orders}"], first.stderr
+    assert again.stdout.splitlines() == [f"is there: {shops}", f"is there: {orders}"]
+    objects = open_objects(from_environment(endpoints.environment()))
+    assert objects.get("sources/team/data/shops.csv") == b"shop\n1\n"
+
+
+def test_x8_a_file_that_has_changed_is_put_again(folder: Path, endpoints: Endpoints) -> None:
+    upload(folder, endpoints, "changed")
+    (folder / "data/shops.csv").write_text("shop\n1\n2\n")
+
+    assert "put s3://" in upload(folder, endpoints, "changed").stdout
+
+
+def test_x8_files_that_are_not_there_are_named_in_one_sentence(folder: Path, endpoints: Endpoints) -> None:
+    (folder / "data/shops.csv").unlink()
+
+    failed = upload(folder, endpoints, "missing")
+
+    assert failed.returncode == 1
+    assert "data/shops.csv" in failed.stderr
+    assert "Traceback" not in failed.stderr
