@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -63,9 +63,16 @@ def load(paths: Iterable[str | Path], default_namespace: str = "default") -> tup
     return loaded.resources, loaded.problems
 
 
-def load_all(paths: Iterable[str | Path], default_namespace: str = "default") -> Loaded:
-    """As `load`, with a note on each document that was passed over."""
-    reader = _Reader(default_namespace)
+def load_all(
+    paths: Iterable[str | Path],
+    default_namespace: str = "default",
+    absolute: Callable[[str, Path], str] | None = None,
+) -> Loaded:
+    """As `load`, with a note on each document that was passed over.
+
+    `absolute`: what makes a relative URI absolute, given the folder of its manifest.
+    """
+    reader = _Reader(default_namespace, absolute or absolute_uri)
     for path in paths:
         reader.read(str(path))
     return Loaded(reader.resources, reader.problems, reader.notes)
@@ -94,6 +101,7 @@ class _Manifest:
 @dataclass
 class _Reader:
     namespace: str
+    absolute: Callable[[str, Path], str]
     resources: list[AnyResource] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
@@ -158,7 +166,7 @@ class _Reader:
 
     def _resource(self, manifest: _Manifest) -> None:
         model = RESOURCES[Kind(manifest.data["kind"])]
-        data = _prepared(manifest, self.namespace)
+        data = _prepared(manifest, self.namespace, self.absolute)
         try:
             # As JSON and strictly: the API server, too, takes neither "5" for 5 nor time_zone for timeZone.
             resource = model.model_validate_json(orjson.dumps(data), strict=True, by_alias=True, by_name=False)
@@ -207,20 +215,18 @@ def _not_ours(manifest: _Manifest) -> tuple[bool, Problem] | None:
     return True, manifest.problem((), f"passed over: {kind} of {version} is none of Levada's kinds")
 
 
-def _prepared(manifest: _Manifest, namespace: str) -> dict[str, Any]:
+def _prepared(manifest: _Manifest, namespace: str, absolute: Callable[[str, Path], str]) -> dict[str, Any]:
     """The data without what the server adds and without nulls, with a namespace and absolute URIs."""
     data: dict[str, Any] = _without_nulls({k: v for k, v in manifest.data.items() if k != "status"})
     metadata = data.get("metadata")
     if isinstance(metadata, dict):
         kept = {key: value for key, value in metadata.items() if key not in _SERVER_METADATA}
         data["metadata"] = {"namespace": namespace, **kept}
-    return with_absolute_uris(data, lambda uri: absolute_uri(uri, manifest.folder))
+    return with_absolute_uris(data, lambda uri: absolute(uri, manifest.folder))
 
 
 def absolute_uri(uri: str, folder: Path) -> str:
-    """A URI; one that begins with `./` is taken relative to a folder, and keeps a slash at its end."""
-    if not uri.startswith("./"):
-        return uri
+    """A relative URI as one of a folder's files; it keeps a slash at its end."""
     path = Path(os.path.abspath(folder / uri))
     return path.as_uri() + ("/" if uri.endswith("/") and path != Path("/") else "")
 
