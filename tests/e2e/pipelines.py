@@ -45,7 +45,7 @@ def levada(*arguments: str | Path, cwd: Path, environment: dict[str, str] | None
 
 def condition(resource: dict[str, Any], type: str) -> dict[str, Any]:
     """A condition of a resource; empty if it has none of the type."""
-    return next((c for c in resource["status"]["conditions"] if c["type"] == type), {})
+    return next((c for c in resource["status"].get("conditions", ()) if c["type"] == type), {})
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

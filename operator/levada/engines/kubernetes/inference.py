@@ -20,7 +20,6 @@ FORMAT = "levada"  # model format that the ClusterServingRuntime supports
 MODELS = "/mnt/models"
 VERSIONS_ANNOTATION = f"{names.GROUP}/versions"  # on each pod: the numbers of the versions that it holds
 SET_ANNOTATION = f"{names.GROUP}/set"  # on each pod: a digest of its configuration
-LONGEST_NAME = 53  # its Service has ten characters more, of 63
 # Told to end, a scorer accepts connections until every proxy has heard of it, ends what is under way, and records.
 DRAIN_SECONDS, GRACE_SECONDS = 5, 60
 
