@@ -108,9 +108,24 @@ def candidate_name(training_run: str, algorithm: str, execution: str) -> str:
     return limited(f"{training_run}-{algorithm}-{execution.rsplit('-', 1)[-1][:8]}", 50)
 
 
+def kube_event_name(name: str, said: list[str]) -> str:
+    """The name of the Kubernetes Event that says something of a resource: saying it again is the same Event."""
+    return f"{name}.{short_hash(said)}"
+
+
 def subject(namespace: str, kind: Kind, name: str, event: str) -> str:
     """The NATS subject of an event: `levada.<namespace>.<kind>.<name>.<event>`."""
     return f"levada.{namespace}.{kind.value.lower()}.{name}.{event}"
+
+
+def trigger_stream(subject: str) -> str:
+    """The NATS stream of a subject that starts executions, where no other stream keeps it."""
+    return f"levada-trigger-{short_hash(subject)}"
+
+
+def trigger_consumer(listener: str, subject: str) -> str:
+    """The durable NATS consumer by which a resource (its uid) is told of messages on a subject."""
+    return f"levada-{short_hash([listener, subject])}"
 
 
 def kv_bucket(namespace: str, feature_set: str) -> str:

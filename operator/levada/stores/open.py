@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from levada.settings import Settings
 
 if TYPE_CHECKING:
-    from levada.stores.ports import Bus, Catalogue, Objects, OnlineFeatures
+    from levada.stores.ports import Bus, Catalogue, Objects, OnlineFeatures, Triggers
 
 
 def open_objects(settings: Settings) -> Objects:
@@ -36,6 +36,13 @@ def open_bus(settings: Settings) -> Bus:
     from levada.stores.nats import open_bus
 
     return open_bus(settings)
+
+
+def open_triggers(settings: Settings) -> Triggers:
+    """Messages that start executions; connects when first used, in the event loop that uses it."""
+    from levada.stores.nats import open_triggers
+
+    return open_triggers(settings)
 
 
 def open_online(settings: Settings) -> OnlineFeatures:

@@ -6,7 +6,7 @@ that runs against the real server. Every adapter turns its client's connection e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -187,6 +187,32 @@ class Bus(Protocol):
 
     def subscribe(self, subject: str, durable: str) -> AsyncIterator[tuple[Event, Callable[[], Any]]]:
         """Events of a subject as they come, each with its acknowledgement (await it when done with the event)."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class TriggerMessage:
+    """A message of anybody's that asks for an execution; what it says does not matter."""
+
+    id: str  # the publisher's (`Nats-Msg-Id`), or that of its place in the stream
+    published_at: datetime
+    acknowledge: Callable[[], Awaitable[None]]
+
+
+class Triggers(Protocol):
+    """Messages on subjects of others, kept from the moment on that somebody listens, whether or not he is there."""
+
+    def listen(self, subject: str, listener: str) -> AsyncIterator[TriggerMessage | None]:
+        """Messages as they come, each again and again until it is acknowledged, also after a restart.
+
+        None at first, and whenever there was none for a while: there is a connection.
+
+        Raises StoreUnavailable; StoreRefused where a stream of somebody else's keeps only a part of the subject.
+        """
+
+    async def forget(self, subject: str, listener: str) -> None:
+        """Listen no more."""
 
     async def close(self) -> None: ...
 

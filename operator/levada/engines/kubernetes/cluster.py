@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import urllib3
@@ -25,6 +26,7 @@ Document = dict[str, Any]
 
 MANAGER = "levada"
 _APPLY, _JSON_PATCH = "application/apply-patch+yaml", "application/json-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
 _PAGE = 500
 _ABSENT = "0"  # as a resourceVersion in an apply: of something that is not there
 _CUSTOM = {"group": names.GROUP, "version": names.VERSION}
@@ -61,6 +63,7 @@ class Cluster:
         self._core = client.CoreV1Api(api)
         self._batch = client.BatchV1Api(api)
         self._custom = client.CustomObjectsApi(api)
+        self._events = client.EventsV1Api(api)
         self._namespaces = namespaces
 
     def resources(self, kind: Kind) -> Iterator[Document]:
@@ -179,6 +182,38 @@ class Cluster:
         where = {"namespace": metadata["namespace"], "name": metadata["name"]}
         self._delete(self._custom.delete_namespaced_custom_object, metadata["uid"], **_INFERENCE, **where)
 
+    def make_event(self, document: Document) -> Document | None:
+        """Make an Event; the one that is there already, or None if it was made."""
+        metadata = document["metadata"]
+        try:
+            with self._writing():
+                self._events.create_namespaced_event(
+                    metadata["namespace"],
+                    document,
+                    field_manager=MANAGER,
+                    _preload_content=False,
+                    _request_timeout=_TIMEOUT,
+                )
+        except Conflict:
+            # A change of nothing shows it: the right to read the Events of others is not needed.
+            return self.change_event(metadata["namespace"], metadata["name"], {})
+        return None
+
+    def change_event(self, namespace: str, name: str, change: Document) -> Document:
+        """Merge a change into an Event; as it is then. Raises Conflict."""
+        with self._writing():
+            answer = self._events.patch_namespaced_event(
+                name,
+                namespace,
+                change,
+                field_manager=MANAGER,
+                _content_type=_MERGE_PATCH,
+                _preload_content=False,
+                _request_timeout=_TIMEOUT,
+            )
+        changed: Document = json.loads(answer.data)
+        return changed
+
     def write_status(self, ref: Ref, version: str, status: Document) -> Document:
         """Write the status of a resource of this resourceVersion; the resource as it is then. Raises Conflict."""
         body = [
@@ -227,6 +262,11 @@ def _pages(ask: Callable[..., Any], **options: Any) -> Iterator[Document]:
         more = page["metadata"].get("continue") or ""
         if not more:
             return
+
+
+def micro_time(time: datetime) -> str:
+    """A time in UTC as the API wants it where it counts microseconds."""
+    return f"{time:%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def is_missing(error: Refused) -> bool:

@@ -21,11 +21,14 @@ from pydantic import ValidationError
 from levada import names
 from levada.engines import decisions
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
-from levada.engines.kubernetes.inference import LONGEST_NAME, ScorerPods
+from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
+from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
+from levada.engines.kubernetes.patience import held_up, says_held_up
 from levada.engines.kubernetes.services import NotServed, Services
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
+from levada.engines.kubernetes.triggers import TriggerListener
 from levada.errors import Stalled, StoreUnavailable
 from levada.names import Kind
 from levada.planners import plan, references_of, stalled
@@ -33,8 +36,9 @@ from levada.planners.plan import JobState, Observed, Plan, ServingState
 from levada.resources import RESOURCES, AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
+from levada.resources.uris import below, with_absolute_uris
 from levada.steps.io import Owner, StepResult
-from levada.stores.ports import Catalogue, ObjectNotFound, Objects
+from levada.stores.ports import Catalogue, ObjectNotFound, Objects, Triggers
 
 log = structlog.get_logger()
 
@@ -42,6 +46,7 @@ ACTOR = "operator"
 WORKERS = 8  # resources that are worked on at the same time
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
 DRAIN_SECONDS = 10.0  # how long the end waits for what is being worked on
+SAID_AFTER = 3  # failures of a resource in a row, then its status says what is in the way
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
 
 
@@ -66,14 +71,25 @@ class KubernetesEngine:
     """Carries out what the resources of a cluster want. The `…_changed` methods belong to its event loop."""
 
     def __init__(
-        self, cluster: Cluster, catalogue: Catalogue, objects: Objects, pods: StepPods, scorers: ScorerPods
+        self,
+        cluster: Cluster,
+        catalogue: Catalogue,
+        objects: Objects,
+        triggers: Triggers,
+        pods: StepPods,
+        scorers: ScorerPods,
+        sources: str,
     ) -> None:
+        """`sources`: below its <namespace>/ lies what resources name by a relative URI."""
         self._cluster = cluster
         self._catalogue = catalogue
         self._objects = objects
         self._pods = pods
         self._bucket = scorers.bucket
+        self._sources = sources
         self.services = Services(cluster, scorers, self._mark)
+        self.events = EventRecorder(cluster)
+        self._triggers = TriggerListener(triggers, self._mark)
         self._seen: dict[Ref, _Seen] = {}
         self._unreadable: dict[Ref, tuple[Document, str]] = {}
         self._jobs: dict[tuple[str, str], _JobSeen] = {}  # by namespace and name
@@ -81,6 +97,7 @@ class KubernetesEngine:
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._working: dict[Ref, asyncio.Task[None]] = {}
         self._failures: dict[Ref, int] = {}
+        self._failing_since: dict[Ref, datetime] = {}
         self._timers: dict[Ref, asyncio.TimerHandle] = {}
         self._woken = asyncio.Event()
 
@@ -121,7 +138,9 @@ class KubernetesEngine:
         if before is not None and _is_older(document, before.version):
             return
         try:
-            resource = RESOURCES[kind].model_validate(_readable(document))
+            place = f"{self._sources}/{ref.namespace}"
+            located = with_absolute_uris(_readable(document), lambda uri: below(place, uri))
+            resource = RESOURCES[kind].model_validate(located)
         except ValidationError as error:
             self._unreadable[ref] = (document, _first(error))
             self._seen.pop(ref, None)
@@ -136,6 +155,8 @@ class KubernetesEngine:
         seen = self._seen.pop(ref, None)
         self._unreadable.pop(ref, None)
         self._failures.pop(ref, None)
+        self._failing_since.pop(ref, None)
+        self._triggers.gone(ref)
         if (timer := self._timers.pop(ref, None)) is not None:
             timer.cancel()
         self._mark_with_others(ref, seen.owner if seen is not None else None)
@@ -205,6 +226,7 @@ class KubernetesEngine:
                 for task in late:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._triggers.close()
 
     def _mark(self, ref: Ref) -> None:
         self._dirty[ref] = None
@@ -230,16 +252,32 @@ class KubernetesEngine:
         except (Unavailable, StoreUnavailable) as error:
             requeue = self._back_off(ref)
             log.warning("trying again", resource=str(ref), after=requeue.total_seconds(), error=str(error))
+            if isinstance(error, StoreUnavailable):
+                await self._say_held_up(ref, Reason.STORE_UNAVAILABLE, str(error))
         except Refused as error:
             requeue = self._back_off(ref)
             log.error("the API server refuses", resource=str(ref), error=str(error))
+            await self._say_held_up(ref, Reason.RETRYING, f"the API server refuses: {error}")
         except Exception:
             requeue = self._back_off(ref)
             log.exception("a reconciliation failed", resource=str(ref))
         else:
             self._failures.pop(ref, None)
+            self._failing_since.pop(ref, None)
         if requeue is not None:
             self._later(ref, requeue)
+
+    async def _say_held_up(self, ref: Ref, reason: Reason, message: str) -> None:
+        """Say in the status what is in the way, once, and not of what a second attempt gets over."""
+        now = datetime.now(UTC)
+        since = self._failing_since.setdefault(ref, now)
+        seen = self._seen.get(ref)
+        if seen is None or self._failures.get(ref, 0) < SAID_AFTER or says_held_up(seen.resource.status, reason):
+            return
+        told = f"tried again since {since:%Y-%m-%dT%H:%M:%SZ}: {message}"
+        status = held_up(seen.resource, seen.resource.status, reason, told, now)
+        with suppress(Conflict, Unavailable, Refused, LeaseLost):
+            await self._write_status_of(seen, Plan(status))
 
     def _back_off(self, ref: Ref) -> timedelta:
         failures = self._failures[ref] = self._failures.get(ref, 0) + 1
@@ -259,14 +297,19 @@ class KubernetesEngine:
         if (beyond := _beyond(resource)) is not None:
             await self._carry_out(seen, stalled(resource, beyond, now))
             return None
+        self._triggers.listen(resource)
         observed = Observed(
             {other: there.resource for other, there in self._seen.items()},
             jobs=await self._states(ref),
             serving=self.services.state(ref) if ref.kind is Kind.DEPLOYMENT else None,
+            triggers=self._triggers.pending(ref),
             bucket=self._bucket,
             rolling=True,
         )
         planned = plan(resource, observed, now)
+        if (problem := self._triggers.problem(ref)) is not None:
+            status = held_up(resource, planned.status, Reason.STORE_UNAVAILABLE, problem, now)
+            planned = replace(planned, status=status)
         try:
             await self._carry_out(seen, planned)
         except NotServed as error:
@@ -275,6 +318,7 @@ class KubernetesEngine:
             planned = plan(resource, replace(observed, serving=state), now)
             await self._write_status_of(seen, planned)
             return self._back_off(ref)
+        await self._triggers.answered(ref, planned.answered)
         return planned.requeue_after
 
     async def _states(self, owner: Ref) -> dict[str, JobState]:
@@ -298,12 +342,15 @@ class KubernetesEngine:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = seen.resource
         ref, owner = resource.ref, _as_owner(resource)
+        told = list(to_tell(planned.decisions))
         for decision in planned.decisions:
             event = decisions.event_of(resource, decision, datetime.now(UTC))
             if event.id not in self._recorded:
                 self._cluster.check()
                 await asyncio.to_thread(decisions.record, self._catalogue, resource, decision, event, ACTOR)
                 self._recorded.add(event.id)
+                if decision in told:
+                    self.events.record(of_decision(resource, decision, event.id))
         for child in planned.children:
             known = self._seen.get(child.ref)
             if known is None or known.resource.spec != child.spec:
@@ -352,29 +399,22 @@ class KubernetesEngine:
         if said and status.get("observedGeneration") == generation:
             return
         conditions = [{"type": "Ready", "status": "False", **common}, {"type": "Stalled", "status": "True", **common}]
+        metadata = document["metadata"]
         with suppress(Conflict):
-            await self._write_status(
-                ref,
-                document["metadata"]["resourceVersion"],
-                {**status, "observedGeneration": generation, "conditions": conditions},
-            )
+            status = {**status, "observedGeneration": generation, "conditions": conditions}
+            await self._write_status(ref, metadata["resourceVersion"], status)
+            self.events.record(of_refusal(ref, metadata["uid"], Reason.INVALID_SPEC, problem))
 
 
 def _beyond(resource: AnyResource) -> Stalled | None:
     """What planners can do and this engine cannot yet."""
     if isinstance(resource, Deployment):
         return _beyond_serving(resource)
-    if getattr(resource.spec, "triggers", None):
-        message = "spec.triggers: messages are not listened to on Kubernetes yet; leave it out"
-        return Stalled(Reason.NOT_SUPPORTED, message)
     return None
 
 
 def _beyond_serving(deployment: Deployment) -> Stalled | None:
-    length, scaling = len(deployment.metadata.name), deployment.spec.autoscaling
-    if length > LONGEST_NAME:
-        message = f"metadata.name has {length} characters; KServe's Services leave room for {LONGEST_NAME}: shorten it"
-        return Stalled(Reason.INVALID_SPEC, message)
+    scaling = deployment.spec.autoscaling
     if scaling is not None and scaling.min_replicas == 0:
         message = (
             "spec.autoscaling.minReplicas: 0 cannot be woken by a request in KServe's Standard mode; use 1 or more"

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import structlog
 from kubernetes import client
 
-from levada.engines.kubernetes.cluster import Conflict, Refused, Unavailable, errors, is_missing
+from levada.engines.kubernetes.cluster import Conflict, Refused, Unavailable, errors, is_missing, micro_time
 from levada.errors import LevadaError
 
 log = structlog.get_logger()
@@ -131,7 +131,7 @@ class Lease:
         return not spec.get("holderIdentity") or _clock() >= self._watched[1] + duration
 
     def _spec(self, before: Document) -> Document:
-        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+        now = micro_time(datetime.now(UTC))
         mine = before.get("holderIdentity") == self.identity
         transitions = int(before.get("leaseTransitions") or 0)
         return {
@@ -144,8 +144,8 @@ class Lease:
 
     def _give_up(self) -> None:
         if self._held is not None and self._is_mine(self._held):
-            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
-            spec = {**self._held["spec"], "holderIdentity": None, "leaseDurationSeconds": 1, "renewTime": now}
+            given_up = {"holderIdentity": None, "leaseDurationSeconds": 1, "renewTime": micro_time(datetime.now(UTC))}
+            spec = {**self._held["spec"], **given_up}
             self._replace(self._held, spec)
         self._held = None
 

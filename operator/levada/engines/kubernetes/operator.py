@@ -23,7 +23,7 @@ from levada.engines.kubernetes.lease import Lease, LeaseLost, LeaseTimes
 from levada.errors import StoreUnavailable
 from levada.names import PLURALS, Kind
 from levada.settings import Settings
-from levada.stores.open import ensure_bucket, open_bus, open_catalogue, open_objects
+from levada.stores.open import ensure_bucket, open_bus, open_catalogue, open_objects, open_triggers
 from levada.stores.outbox import relay_until
 from levada.stores.ports import Catalogue
 
@@ -56,7 +56,9 @@ async def _operate(
     lease = _lease_of(settings, api)
     cluster = Cluster(api, namespaces, lease.check) if lease is not None else Cluster(api, namespaces)
     catalogue = open_catalogue(settings)
-    engine = KubernetesEngine(cluster, catalogue, open_objects(settings), pods, scorers)
+    sources = settings.sources or f"s3://{settings.objects_bucket}/sources"
+    stores = catalogue, open_objects(settings), open_triggers(settings)
+    engine = KubernetesEngine(cluster, *stores, pods, scorers, sources)
     await _look(engine)  # also tells what there is to watch
     watching = kopf.operator(
         registry=_registry(engine),
@@ -94,7 +96,7 @@ async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Ca
     await _look(engine)
     never = asyncio.Event()  # what is not published yet stays in the outbox, for the next one
     publishing = relay_until(never, catalogue, lambda: open_bus(settings))
-    await _together(engine.run(), _look_again(engine), publishing)
+    await _together(engine.run(), engine.events.run(), _look_again(engine), publishing)
 
 
 async def _together(*coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -70,7 +70,7 @@ class NatsBus:
         try:
             while True:
                 with self._connection.errors():
-                    messages = await _fetch(subscription)
+                    messages = await fetch(subscription)
                 for message in messages:
                     event = _event(message)
                     if event is None:
@@ -87,19 +87,23 @@ class NatsBus:
     async def _stream(self) -> JetStreamContext:
         jetstream = await self._connection.jetstream()
         if not self._has_stream:
-            config = api.StreamConfig(
-                name=STREAM,
-                description="Everything that Levada announces",
-                subjects=[SUBJECTS],
-                max_age=_KEPT_SECONDS,
-                duplicate_window=_DEDUPLICATED_SECONDS,
-            )
-            await ensure_stream(jetstream, config)
+            await ensure_stream(jetstream, stream_config())
             self._has_stream = True
         return jetstream
 
 
-async def _fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
+def stream_config() -> api.StreamConfig:
+    """How the stream of what Levada announces is made."""
+    return api.StreamConfig(
+        name=STREAM,
+        description="Everything that Levada announces",
+        subjects=[SUBJECTS],
+        max_age=_KEPT_SECONDS,
+        duplicate_window=_DEDUPLICATED_SECONDS,
+    )
+
+
+async def fetch(subscription: JetStreamContext.PullSubscription) -> list[Msg]:
     """What is there now, or else the next message when it comes; empty after a while without any.
 
     nats-py's fetch of many waits for the whole of its time once it has had to wait for the first.
