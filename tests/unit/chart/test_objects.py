@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from levada.settings import Settings, from_environment
 from tests.support.chart import NAMESPACED, Chart, Document, named, of_kind, pod_templates
+from tools.chart import ROOT
 
 
 def secret(objects: list[Document], name: str, namespace: str) -> dict[str, str]:
@@ -91,12 +94,26 @@ def test_x3_every_namespace_has_the_same_settings_of_the_stores_and_they_are_wha
         settings.objects_secret_key.get_secret_value(),
     }
     assert len(passwords) == 3
-    assert all(password and len(password) >= 32 for password in passwords)
+    assert all(re.fullmatch("[A-Za-z][A-Za-z0-9]{31}", str(password)) for password in passwords)
     assert here.keys() - {"LEVADA_POSTGRES_PASSWORD"} <= {f"LEVADA_{name}".upper() for name in Settings.model_fields}
     for namespace in ("team-a", "team-b"):
         models = secret(objects, "levada-models", namespace)
         assert models["AWS_ACCESS_KEY_ID"] == here["LEVADA_OBJECTS_ACCESS_KEY"]
         assert models["AWS_SECRET_ACCESS_KEY"] == here["LEVADA_OBJECTS_SECRET_KEY"]
+
+
+def test_x3_the_secrets_that_the_page_shows_have_the_keys_of_those_that_the_chart_makes(chart: Chart) -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    shown = [
+        yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Secret" in text
+    ]
+    stores, models = shown
+    made = chart.objects()
+    own = secret(made, "levada-stores", "levada").keys() - {"LEVADA_POSTGRES_PASSWORD"}  # only for the bundled server
+    assert stores["stringData"].keys() == own
+    example = named(made, "Secret", "levada-models")
+    assert models["stringData"].keys() == example["data"].keys()
+    assert models["metadata"]["annotations"].keys() == example["metadata"]["annotations"].keys()
 
 
 def test_k8s2_the_secret_that_opens_the_volumes_outlives_an_uninstall_as_they_do(chart: Chart) -> None:
