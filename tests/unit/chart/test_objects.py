@@ -104,10 +104,8 @@ def test_x3_every_namespace_has_the_same_settings_of_the_stores_and_they_are_wha
 
 def test_x3_the_secrets_that_the_page_shows_have_the_keys_of_those_that_the_chart_makes(chart: Chart) -> None:
     page = (ROOT / "docs/install.md").read_text()
-    shown = [
-        yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Secret" in text
-    ]
-    stores, models = shown
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    stores, models = (yaml.safe_load(text) for text in blocks if "kind: Secret" in text)
     made = chart.objects()
     own = secret(made, "levada-stores", "levada").keys() - {"LEVADA_POSTGRES_PASSWORD"}  # only for the bundled server
     assert stores["stringData"].keys() == own
