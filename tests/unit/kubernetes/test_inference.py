@@ -106,6 +106,10 @@ def test_k8s2_scorers_are_restricted_and_have_no_rights_in_the_cluster() -> None
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+def test_dep1_the_container_is_named_by_the_runtime_as_kserve_insists() -> None:
+    assert "name" not in predictor()["model"]
+
+
 def test_x3_the_stores_settings_come_from_the_namespaces_secret() -> None:
     assert predictor()["model"]["envFrom"] == [{"secretRef": {"name": "levada-stores"}}]
 

@@ -50,7 +50,6 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
         model_format=kserve.V1beta1ModelFormat(name=FORMAT),
         protocol_version="v2",
         runtime=pods.runtime,
-        name=CONTAINER,
         env=[client.V1EnvVar(name="LEVADA_SCORER_CONFIG", value=config)],
         env_from=[client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=pods.stores_secret))],
         resources=serving.resources.document() if serving.resources is not None else None,
@@ -100,6 +99,7 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
         spec=kserve.V1beta1InferenceServiceSpec(predictor=predictor),
     )
     document: Document = client.ApiClient().sanitize_for_serialization(service)
+    del document["spec"]["predictor"]["model"]["name"]  # empty: the runtime names its container, and KServe insists
     return document
 
 
