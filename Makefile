@@ -5,13 +5,13 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format generate verify bench tools constraints clean
+.PHONY: help demo test cluster cluster-down lint format generate verify bench tools constraints clean
 
 # Servers and pipelines of the tests work in memory where there is room: a slow disk doubles their time.
 memory = if test "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 8000000 2> /dev/null; then export TMPDIR=/dev/shm; fi
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Every step, scorer and command is a process that would compile these modules anew where Python writes no bytecode.
 compile = $(BIN)/python -m compileall -q operator/levada
@@ -25,6 +25,13 @@ API = etcd kube-apiserver kube-controller-manager kubectl helm kstatus source-co
 test: lint ## Run every check and every test
 	@$(BIN)/python tools/build.py $(API) > /dev/null || echo "tests with an API server are skipped: it cannot be built here"
 	@$(compile); $(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	@$(memory); $(BIN)/python -m tools.cluster run $(BIN)/pytest -m cluster -n 0 tests/e2e/cluster
+
+cluster: .venv/.dev ## Start a real Kubernetes cluster with stores and KServe on this machine (root on Debian)
+	@$(BIN)/python -m tools.cluster up
+
+cluster-down: .venv/.dev ## Remove that cluster, and nothing else
+	@$(BIN)/python -m tools.cluster down
 
 lint: .venv/.dev ## Check style, types and the layers between packages
 	@$(BIN)/ruff check --quiet

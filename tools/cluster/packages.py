@@ -24,9 +24,14 @@ FILES = {
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def missing_packages() -> list[str]:
+    """The packages that are not there."""
+    return [package for package, file in FILES.items() if not _exists(file)]
+
+
 def ensure_packages() -> None:
     """Install what is missing, as root and where there is apt-get; says what. Raises ClusterError otherwise."""
-    missing = [package for package, file in FILES.items() if not _exists(file)]
+    missing = missing_packages()
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

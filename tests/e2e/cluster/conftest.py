@@ -1,20 +1,28 @@
-"""The real cluster that `python -m tools.cluster up` has started, and a namespace of its own for each test."""
+"""The real cluster, one for all tests, and a namespace of its own for each test.
+
+It is the one that `make cluster` has started, or `python -m tools.cluster run` around the tests, as `make test` does.
+A cluster that was not made here is used only with KUBECONFIG and LEVADA_TEST_CLUSTER=given.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from minio import Minio
 
-from tools.build import binary_path
+from tools.build import ensure
+from tools.cluster import given
 from tools.cluster.addons import STORES, Kubectl
 from tools.cluster.layout import own_state
+from tools.cluster.lifecycle import TESTS_USE
 from tools.cluster.node import is_running
 
 
@@ -45,12 +53,30 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """Skips when no cluster is running."""
-    state = own_state()
-    if not is_running(state):
-        pytest.skip("no cluster is running: run 'python -m tools.cluster up' as root first")
-    return Cluster(Kubectl(binary_path("kubectl"), state / "kubeconfig"))
+def kubeconfig() -> Path:
+    """The cluster's, for its administrator. Skips when no cluster is running."""
+    if os.environ.get(TESTS_USE) == "given":
+        found = given.find()
+        assert found, f"{TESTS_USE}=given, but no cluster is given: set KUBECONFIG"
+        return found.kubeconfig
+    if not is_running(own_state()):
+        pytest.skip("no cluster is running: run 'make cluster' as root first")
+    return own_state() / "kubeconfig"
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeconfig: Path) -> Cluster:
+    """The cluster, ours or the one that was given."""
+    (program,) = ensure(["kubectl"])
+    return Cluster(Kubectl(program, kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def own_node(cluster: Cluster) -> Path:
+    """The folder of our own cluster's state, for tests that do harm to its node. Skips when a cluster was given."""
+    if not is_running(own_state()):
+        pytest.skip("only for a cluster that was made here")
+    return own_state()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from levada.serving.config import ScorerConfig, ScorerVersion
 from tests.support.waiting import until
 from tests.unit.serving import small
 from tools.cluster.addons import STORES
-from tools.cluster.layout import own_state
 from tools.cluster.node import is_running, kill_component, processes
 
 from .conftest import Cluster
@@ -46,7 +46,7 @@ def job(name: str, namespace: str, script: str, completions: int = 1) -> dict[st
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec | {"template": {"spec": pod}}}
 
 
-def test_the_node_is_ready_and_tells_the_version_it_was_built_from(cluster: Cluster) -> None:
+def test_the_node_is_ready_and_tells_the_version_it_was_built_from(cluster: Cluster, own_node: Path) -> None:
     (node,) = cluster.get("nodes")["items"]
     assert {c["type"]: c["status"] for c in node["status"]["conditions"]}["Ready"] == "True"
     assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.34.4"
@@ -85,11 +85,12 @@ def test_a_store_whose_pod_is_killed_comes_back(cluster: Cluster, store: str) ->
 
 
 @pytest.mark.parametrize("component", ["etcd", "kube-apiserver", "containerd"])
-def test_a_killed_process_of_the_node_is_started_again(cluster: Cluster, namespace: str, component: str) -> None:
-    state = own_state()
-    killed = processes(state)[component]
-    kill_component(state, component)
-    until(lambda: processes(state).get(component, killed) != killed and is_running(state))
+def test_a_killed_process_of_the_node_is_started_again(
+    cluster: Cluster, own_node: Path, namespace: str, component: str
+) -> None:
+    killed = processes(own_node)[component]
+    kill_component(own_node, component)
+    until(lambda: processes(own_node).get(component, killed) != killed and is_running(own_node))
     cluster.kubectl.apply([job("after", namespace, "print('here')")])
     cluster.kubectl.run("wait", "--for=condition=Complete", "job/after", f"--namespace={namespace}", WAIT)
 
