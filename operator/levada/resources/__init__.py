@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from pydantic import Field
+
 from levada.names import Kind
 from levada.resources.base import Metadata, Model
 from levada.resources.dataset import DatasetSpec, DatasetStatus
@@ -49,42 +51,42 @@ class Dataset(Resource[DatasetSpec, DatasetStatus]):
     """Where raw data comes from, what it looks like, and what is demanded of it."""
 
     kind: Literal[Kind.DATASET] = Kind.DATASET
-    status: DatasetStatus = DatasetStatus()
+    status: DatasetStatus = Field(default_factory=DatasetStatus)
 
 
 class FeatureSet(Resource[FeatureSetSpec, FeatureSetStatus]):
     """Features from one or several datasets, defined once for offline and online."""
 
     kind: Literal[Kind.FEATURE_SET] = Kind.FEATURE_SET
-    status: FeatureSetStatus = FeatureSetStatus()
+    status: FeatureSetStatus = Field(default_factory=FeatureSetStatus)
 
 
 class TrainingRun(Resource[TrainingRunSpec, TrainingRunStatus]):
     """Split, fit and compare models."""
 
     kind: Literal[Kind.TRAINING_RUN] = Kind.TRAINING_RUN
-    status: TrainingRunStatus = TrainingRunStatus()
+    status: TrainingRunStatus = Field(default_factory=TrainingRunStatus)
 
 
 class ModelCandidate(Resource[ModelCandidateSpec, ModelCandidateStatus]):
     """A model in ONNX and where it comes from."""
 
     kind: Literal[Kind.MODEL_CANDIDATE] = Kind.MODEL_CANDIDATE
-    status: ModelCandidateStatus = ModelCandidateStatus()
+    status: ModelCandidateStatus = Field(default_factory=ModelCandidateStatus)
 
 
 class Deployment(Resource[DeploymentSpec, DeploymentStatus]):
     """A model behind an address."""
 
     kind: Literal[Kind.DEPLOYMENT] = Kind.DEPLOYMENT
-    status: DeploymentStatus = DeploymentStatus()
+    status: DeploymentStatus = Field(default_factory=DeploymentStatus)
 
 
 class ScoringRun(Resource[ScoringRunSpec, ScoringRunStatus]):
     """Scores for many rows at once."""
 
     kind: Literal[Kind.SCORING_RUN] = Kind.SCORING_RUN
-    status: ScoringRunStatus = ScoringRunStatus()
+    status: ScoringRunStatus = Field(default_factory=ScoringRunStatus)
 
 
 AnyResource: TypeAlias = Dataset | FeatureSet | TrainingRun | ModelCandidate | Deployment | ScoringRun
