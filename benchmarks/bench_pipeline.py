@@ -20,7 +20,7 @@ from pathlib import Path
 
 import levada
 from benchmarks.report import Measured, Ratio, Report
-from levada.engines.local.children import Forker
+from levada.engines.local.forkers import Forker
 from levada.engines.local.servers import LocalServers
 
 FLIGHTS = Path(__file__).parent.parent / "examples" / "flights"
@@ -53,12 +53,12 @@ class WithoutWork:
 
 async def forked(step: str, input: Path, environment: dict[str, str], folder: Path, rounds: int) -> list[float]:
     """Seconds of a step in processes that are forked, once the forker has loaded what steps need."""
-    forker = Forker((step,), folder / "forker.log")
+    forker = Forker(folder / "forker.log")
     times = []
     try:
         for _ in range(rounds + 1):
             started = time.perf_counter()
-            child = await forker.step(step, input, os.environ | environment, folder / "log")
+            child = await forker.run(step, [str(input)], os.environ | environment, folder / "log")
             if await child.wait() != 0:
                 raise SystemExit(f"{step} failed: {(folder / 'log').read_text()}")
             times.append(time.perf_counter() - started)

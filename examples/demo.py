@@ -123,8 +123,7 @@ def main() -> int:
         return terminal
 
     try:
-        with display:
-            world = run_session(HOME, resources, display, serve=True, settled=settled)
+        world = run_session(HOME, resources, display, serve=True, settled=settled)
     except KeyboardInterrupt:
         if ended:
             return 0

@@ -109,8 +109,7 @@ def run(
         return serve
 
     try:
-        with display:
-            run_session(home, resources, display, serve=serve, settled=settled)
+        run_session(home, resources, display, serve=serve, settled=settled)
     except Unchangeable as error:
         raise _fail(str(error), EXIT_INVALID) from error
     except KeyboardInterrupt:

@@ -4,7 +4,8 @@ The small pipeline is run in three stages (data, training, serving). For each st
 stages before left it counts the writes. Then, for each write, the same from the same home: the process that makes that
 write is killed (SIGKILL) right after it, the engine is run again if it was the one, and everything that was made is
 compared. The loop is dealt to several tests so that they run side by side. The writes of `levada delete` are gone
-through in the same way, on a smaller home.
+through in the same way, on a smaller home. The servers outlive a killed engine here (elsewhere they end with it): what
+they were told is what counts, and they take longer to start than the pipeline to run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import json
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,11 @@ import psycopg
 import pytest
 
 from levada.engines.local.access import settings_of
+from levada.engines.local.servers import LocalServers
 from levada.settings import Settings
 from levada.stores.open import open_catalogue, open_objects
-from tests.e2e.pipelines import PIPELINE, Pipeline, levada, small_pipeline
+from tests.e2e.pipelines import PIPELINE, Outcome, Pipeline, small_pipeline
+from tests.support.warm import warm_levada
 
 KILLED = -signal.SIGKILL
 NEVER = 1_000_000
@@ -95,7 +101,20 @@ async def published(settings: Settings) -> dict[str, int]:
     return dict(sorted((info.state.subjects or {}).items()))
 
 
-def with_kill(pipeline: Pipeline, at: int, total: int, *command: str) -> tuple[int, bool]:
+Levada = Callable[..., Outcome]
+"""`levada` with arguments, in the pipeline's folder and over its servers; `environment` is added to what it has."""
+
+
+@contextmanager
+def restored(pipeline: Pipeline, template: Path) -> Iterator[Levada]:
+    """The pipeline's home as it was, and `levada` for it while its servers run."""
+    shutil.rmtree(pipeline.home, ignore_errors=True)
+    subprocess.run(["cp", "-a", template, pipeline.home], check=True)  # with the owner of Postgres' files
+    with LocalServers(pipeline.home, durable=False) as servers:
+        yield partial(warm_levada, cwd=pipeline.folder, endpoints=servers.start_all())
+
+
+def with_kill(levada: Levada, pipeline: Pipeline, at: int, total: int, *command: str) -> tuple[int, bool]:
     """Call `levada` with the process of the given write killed after it: the writes, and whether it was that process.
 
     That the write was reached and its process killed is asserted. Only of the last of the `total` writes that were
@@ -104,7 +123,7 @@ def with_kill(pipeline: Pipeline, at: int, total: int, *command: str) -> tuple[i
     count = pipeline.folder / "writes"
     count.unlink(missing_ok=True)
     environment = {"LEVADA_FAILPOINT_FILE": str(count), "LEVADA_FAILPOINT_AT": str(at)}
-    outcome = levada(*command, cwd=pipeline.folder, environment=environment)
+    outcome = levada(*command, environment=environment)
     assert outcome.code in (0, KILLED), f"write {at}: {outcome.err}"
     writes = count.stat().st_size
     if writes >= at:
@@ -115,16 +134,28 @@ def with_kill(pipeline: Pipeline, at: int, total: int, *command: str) -> tuple[i
     return writes, outcome.code == KILLED
 
 
-def run_with_kill(pipeline: Pipeline, at: int, total: int = 0) -> int:
+RUN = ("run", "-f", ".", "-o", "json")
+DELETE = ("delete", "-f", ".", "-o", "json")
+
+
+def run_with_kill(levada: Levada, pipeline: Pipeline, at: int, total: int = 0) -> int:
     """Run with the process of the given write killed after it, and again if that was the engine; the writes."""
-    writes, killed = with_kill(pipeline, at, total, "run", "-f", ".", "-o", "json")
+    writes, killed = with_kill(levada, pipeline, at, total, *RUN)
     if killed:
         finished = {path: path.stat().st_mtime_ns for path in pipeline.home.glob("jobs/*/*/*/result.json")}
-        again = pipeline.run()
+        again = levada(*RUN)
         assert again.code == 0, f"after write {at}: {again.err}"
         for path, written in finished.items():
             assert path.stat().st_mtime_ns == written, f"write {at}: the completed step {path.parent} ran again"
     return writes
+
+
+def home_of(pipeline: Pipeline, template: Path) -> None:
+    """Run a pipeline, and put what it made where it can be copied from."""
+    with LocalServers(pipeline.home, durable=False) as servers:
+        outcome = warm_levada(*RUN, cwd=pipeline.folder, endpoints=servers.start_all())
+        assert outcome.code == 0, outcome.err
+    pipeline.home.rename(template)
 
 
 @pytest.mark.timeout(1800)
@@ -138,19 +169,15 @@ def test_x5_killing_after_any_write_changes_nothing_in_the_end(
     folder, template = tmp_path / "pipeline", tmp_path / "template"
     before = list(STAGES).index(stage)
     if before:
-        outcome = staged(folder, list(STAGES.values())[before - 1][0]).run()
-        assert outcome.code == 0, outcome.err
-        (folder / ".levada").rename(template)
+        home_of(staged(folder, list(STAGES.values())[before - 1][0]), template)
+    else:
+        with LocalServers(template, durable=False) as servers:  # which takes them long, the first time
+            servers.start_all()
     pipeline = staged(folder, STAGES[stage][0])
 
-    def start_over() -> None:
-        shutil.rmtree(pipeline.home, ignore_errors=True)
-        if before:
-            subprocess.run(["cp", "-a", template, pipeline.home], check=True)  # with the owner of Postgres' files
-
-    start_over()
-    total = run_with_kill(pipeline, NEVER)
-    expected = made_by(pipeline)
+    with restored(pipeline, template) as levada:
+        total = run_with_kill(levada, pipeline, NEVER)
+        expected = made_by(pipeline)
     assert total > 10  # else the writes are not counted
     assert not expected["unpublished"]
     assert expected["published"]
@@ -159,9 +186,9 @@ def test_x5_killing_after_any_write_changes_nothing_in_the_end(
         assert ("batch", "all-orders", 240, 240) in expected["scores"]
 
     for at in range(1 + shard, total + 1, shards):
-        start_over()
-        run_with_kill(pipeline, at, total)
-        assert made_by(pipeline) == expected, f"write {at}"
+        with restored(pipeline, template) as levada:
+            run_with_kill(levada, pipeline, at, total)
+            assert made_by(pipeline) == expected, f"write {at}"
 
 
 @pytest.mark.timeout(1800)
@@ -169,25 +196,20 @@ def test_x5_a_deletion_that_is_killed_after_any_write_ends_the_same_when_it_is_d
     template = tmp_path / "template"
     pipeline = small_pipeline(tmp_path / "pipeline", rows=240)
     pipeline.write("pipeline.yaml", "---".join(PIPELINE.split("---")[1:3]))  # a Dataset and a FeatureSet
-    outcome = pipeline.run()
-    assert outcome.code == 0, outcome.err
-    pipeline.home.rename(template)
+    home_of(pipeline, template)
 
-    def delete(at: int, total: int = 0) -> tuple[int, bool]:
-        shutil.rmtree(pipeline.home, ignore_errors=True)
-        subprocess.run(["cp", "-a", template, pipeline.home], check=True)
-        return with_kill(pipeline, at, total, "delete", "-f", ".", "-o", "json")
-
-    total, _ = delete(NEVER)
-    expected = made_by(pipeline)
+    with restored(pipeline, template) as levada:
+        total, _ = with_kill(levada, pipeline, NEVER, 0, *DELETE)
+        expected = made_by(pipeline)
     assert total > 5  # else the writes are not counted
     assert (expected["statuses"], expected["jobs"], expected["keys"]) == ({}, [], [".ready"])  # that of the server
     assert [action for _, _, action, _ in expected["decisions"]].count("deleted") == 2
     assert not expected["unpublished"]
 
     for at in range(1, total + 1):
-        writes, killed = delete(at, total)
-        assert killed or writes < at
-        again = levada("delete", "-f", ".", cwd=pipeline.folder)
-        assert again.code == 0, f"after write {at}: {again.err}"
-        assert made_by(pipeline) == expected, f"write {at}"
+        with restored(pipeline, template) as levada:
+            writes, killed = with_kill(levada, pipeline, at, total, *DELETE)
+            assert killed or writes < at
+            again = levada(*DELETE)
+            assert again.code == 0, f"after write {at}: {again.err}"
+            assert made_by(pipeline) == expected, f"write {at}"

@@ -11,25 +11,20 @@ import os
 import signal
 
 
-def _count_and_die(what: str) -> None:
-    descriptor = os.open(_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def after_write(what: str) -> None:
+    """Say that lasting state has just changed; `what` names the write for a person, e.g. `put raw/…/manifest.json`."""
+    if file := os.environ.get("LEVADA_FAILPOINT_FILE"):
+        _count_and_die(file, int(os.environ["LEVADA_FAILPOINT_AT"]), what)
+
+
+def _count_and_die(file: str, at: int, what: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, b".")
         # After an appending write the position is the end of what was written, so each write has a number of its own.
         number = os.lseek(descriptor, 0, os.SEEK_CUR)
     finally:
         os.close(descriptor)
-    if number == _AT:
+    if number == at:
         os.write(2, f"failpoint {number}: killed after {what}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _do_nothing(what: str) -> None:
-    pass
-
-
-_FILE = os.environ.get("LEVADA_FAILPOINT_FILE", "")
-_AT = int(os.environ.get("LEVADA_FAILPOINT_AT", "0"))
-
-after_write = _count_and_die if _FILE and _AT else _do_nothing
-"""Say that lasting state has just changed; `what` names the write for a person, e.g. `put raw/…/manifest.json`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from levada.engines.local.children import Child, spawn
+from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home
 from levada.engines.local.jobs import Jobs
 from levada.engines.local.servers import S3Endpoint
@@ -42,14 +43,12 @@ class Scripted:
         self.started = 0
         self.environment: dict[str, str] = {}  # of the last one
 
-    async def start(self) -> None: ...
+    async def start(self, kinds: Iterable[str]) -> None: ...
 
-    async def stop(self) -> None: ...
-
-    async def step(self, step: str, input: Path, environment: dict[str, str], log: Path) -> Child:
+    async def run(self, kind: str, arguments: list[str], environment: dict[str, str], log: Path) -> Child:
         self.started += 1
         self.environment = environment
-        return await spawn([sys.executable, "-S", str(Path(__file__).parent / "step.py"), str(input)], environment, log)
+        return await spawn([sys.executable, "-S", str(Path(__file__).parent / "step.py"), *arguments], environment, log)
 
 
 @dataclass
@@ -133,6 +132,13 @@ class Bench:
 async def eventually(look: Callable[[], int]) -> int:
     """What a look at the file system or the processes shows once it shows something."""
     return await asyncio.to_thread(until, look)
+
+
+@pytest.fixture
+async def forker(tmp_path: Path) -> AsyncIterator[Forker]:
+    forker = Forker(tmp_path / "forker.log")
+    yield forker
+    await forker.stop()
 
 
 @pytest.fixture

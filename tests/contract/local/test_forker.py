@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from levada.engines.local.children import Child, Forker, end
+from levada.engines.local.children import Child, end
+from levada.engines.local.forker import PRELOAD
+from levada.engines.local.forkers import Forker
 from tests.contract.local.conftest import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not Path("/proc").exists(), reason="forkers are for Linux")]
-
-
-STEPS = ("ingest", "prepare", "train", "evaluate", "score")
-
-
-@pytest.fixture
-async def forker(tmp_path: Path) -> AsyncIterator[Forker]:
-    forker = Forker(("score",), tmp_path / "forker.log")
-    yield forker
-    await forker.stop()
 
 
 @pytest.fixture
@@ -36,7 +30,7 @@ def blocked(tmp_path: Path) -> Path:
 
 async def step(forker: Forker, input: Path, kind: str = "score") -> Child:
     environment = {**os.environ, "LEVADA_TERMINATION_LOG": str(input.parent / "termination.json")}
-    return await forker.step(kind, input, environment, input.parent / "log.txt")
+    return await forker.run(kind, [str(input)], environment, input.parent / "log.txt")
 
 
 def children_of(pid: int) -> list[int]:
@@ -102,17 +96,13 @@ async def test_x5_a_killed_forker_takes_its_steps_along_and_is_replaced(forker: 
     assert second.returncode == -signal.SIGTERM
 
 
-async def test_x8_a_forker_that_has_the_libraries_of_all_steps_has_one_thread(tmp_path: Path) -> None:
+async def test_x8_a_forker_that_has_the_libraries_of_all_work_has_one_thread(forker: Forker, tmp_path: Path) -> None:
     # Another thread might hold a lock while a step is forked, and in the step there is nobody to open it.
     (tmp_path / "input").write_text(json.dumps({"no": "step input"}))
-    forker = Forker(STEPS, tmp_path / "forker.log")
-    try:
-        for kind in STEPS:  # each is loaded before its step is forked
-            await (await step(forker, tmp_path / "input", kind)).wait()
-        pid = await forker_pid()
-        threads, loaded = os.listdir(f"/proc/{pid}/task"), loaded_by(pid)
-    finally:
-        await forker.stop()
+    for kind in PRELOAD:  # each is loaded before its process is forked
+        assert await (await step(forker, tmp_path / "input", kind)).wait() in (1, 2)
+    pid = await forker_pid()
+    threads, loaded = os.listdir(f"/proc/{pid}/task"), loaded_by(pid)
 
     assert all(library in loaded for library in ("sklearn", "pyarrow", "duckdb", "onnxruntime"))
     assert threads == [str(pid)]
@@ -120,3 +110,52 @@ async def test_x8_a_forker_that_has_the_libraries_of_all_steps_has_one_thread(tm
 
 def is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+ENGINE = """
+import asyncio, os, sys
+from pathlib import Path
+import levada.engines.local.session
+from levada.engines.local.forker import PRELOAD
+from levada.engines.local.forkers import Forker
+
+async def run(forker):
+    child = await forker.run("score", [sys.argv[1]], dict(os.environ), Path(sys.argv[1]).parent / "log.txt")
+    code = await child.wait()
+    await forker.stop()
+    return code
+
+forker, spare = Forker(Path("forker.log")), Forker(Path("forker.log"))
+spare.fork_now()
+forker.fork_now()
+pid, _ = forker._born
+spare.kill()
+print(pid, os.getpgid(pid), asyncio.run(run(forker)))
+os.waitpid(-1, 0)
+"""
+
+
+def test_x8_a_forker_that_was_forked_from_the_engine_before_its_threads_starts_steps(tmp_path: Path) -> None:
+    (tmp_path / "input").write_text(json.dumps({"no": "step input"}))
+    engine = subprocess.run(
+        [sys.executable, "-c", ENGINE, "input"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    pid, group, code = engine.stdout.split()
+    assert group == pid  # Ctrl-C does not reach it
+    assert code == "1"
+    assert "ValidationError" in (tmp_path / "log.txt").read_text()
+    assert "ChildProcessError" in engine.stderr  # none is left, not even to be collected
+
+
+def test_x8_with_threads_a_forker_is_a_process_of_its_own(tmp_path: Path) -> None:
+    forker = Forker(tmp_path / "forker.log")
+    ending = threading.Event()
+    thread = threading.Thread(target=ending.wait)
+    thread.start()
+    try:
+        forker.fork_now()
+        assert children_of(os.getpid()) == []
+    finally:
+        ending.set()
+        thread.join()

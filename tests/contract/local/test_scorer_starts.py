@@ -14,6 +14,7 @@ import pytest
 
 from levada.engines.local import scorers as module
 from levada.engines.local.children import end, spawn
+from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home, Record
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.servers import Endpoints
@@ -50,7 +51,8 @@ async def served(home: Home, objects: Objects, environment: dict[str, str], serv
     async def stores() -> tuple[Objects, dict[str, str]]:
         return objects, environment
 
-    scorers = Scorers(home, stores, lambda _: changed.set(), broken.append, keep=False)
+    forker = Forker(home.root / "forker.log")
+    scorers = Scorers(home, stores, lambda _: changed.set(), broken.append, forker, keep=False)
     scorers.ensure(serving, RECORD)
     port = int((home.serving(DEPLOYMENT.ref) / "port").read_text())
     with socket.create_server(("127.0.0.1", port)):
@@ -62,6 +64,7 @@ async def served(home: Home, objects: Objects, environment: dict[str, str], serv
         finally:
             state = scorers.observe(RECORD)
             await scorers.stop()
+            await forker.stop()
     assert broken == []
     return state
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home, Record
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.servers import Endpoints
@@ -62,11 +63,13 @@ class World:
 
     @asynccontextmanager
     async def scorers(self, *, keep: bool = True) -> AsyncIterator[Scorers]:
-        scorers = Scorers(self.home, self._stores, lambda _: self._changed.set(), self._break, keep=keep)
+        forker = Forker(self.home.root / "forker.log")
+        scorers = Scorers(self.home, self._stores, lambda _: self._changed.set(), self._break, forker, keep=keep)
         try:
             yield scorers
         finally:
             await scorers.stop()
+            await forker.stop()
 
     def _break(self, error: BaseException) -> None:
         self._broken = error
@@ -89,7 +92,7 @@ def world(tmp_path: Path, settings: Settings, endpoints: Endpoints) -> World:
 
 def process() -> psutil.Process:
     """The scorer that runs."""
-    (found,) = [p for p in psutil.Process().children(True) if "levada.serving" in p.cmdline()]
+    (found,) = [p for p in psutil.Process().children(True) if p.name() == "levada serve"]
     return found
 
 
@@ -149,7 +152,6 @@ async def test_x3_what_a_scorer_could_not_record_yet_lies_in_the_home_for_its_us
         await world.until(scorers, lambda state: 1 in state.ready_versions)
 
         folder = world.home.serving(DEPLOYMENT.ref)
-        assert process().environ()["LEVADA_SCRATCH"] == str(folder)
         assert (folder / "levada-scores").is_dir()
         assert folder.stat().st_mode & 0o077 == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +17,7 @@ import structlog
 from levada.engines import decisions
 from levada.engines.local.embedded import SeaweedFS
 from levada.engines.local.fingerprint import source_fingerprint
+from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home, Record, with_status
 from levada.engines.local.jobs import Jobs
 from levada.engines.local.scorers import Scorers
@@ -31,12 +32,13 @@ from levada.resources.conditions import ConditionType, is_true
 log = structlog.get_logger()
 
 ACTOR = "levada run"
-_STEPS = {
+_WORK = {
     Kind.DATASET: "ingest",
     Kind.FEATURE_SET: "prepare",
     Kind.TRAINING_RUN: "train",
     Kind.MODEL_CANDIDATE: "evaluate",
     Kind.SCORING_RUN: "score",
+    Kind.DEPLOYMENT: "serve",
 }
 RETRY_AFTER = timedelta(seconds=1)  # after a store did not answer
 # The longest that a timer runs: its clock stands still while the machine sleeps, schedules do not.
@@ -46,12 +48,15 @@ LOOK_AGAIN = timedelta(minutes=1)
 class LocalEngine:
     """Carries out what the home's resources want; with `serve`, scorers of Deployments are kept running."""
 
-    def __init__(self, home: Home, stores: Stores, *, serve: bool, cores: int | None = None) -> None:
+    def __init__(
+        self, home: Home, stores: Stores, forkers: Mapping[str, Forker], *, serve: bool, cores: int | None = None
+    ) -> None:
         self._home = home
         self._stores = stores
+        self._forkers = forkers
         self.records: dict[Ref, Record] = {record.resource.ref: record for record in home.all()}
-        self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark, self._break)
-        self.scorers = Scorers(home, stores.for_steps, self._mark, self._break, keep=serve)
+        self.jobs = Jobs(home, stores.for_steps, cores or os.cpu_count() or 1, self._mark, self._break, forkers)
+        self.scorers = Scorers(home, stores.for_steps, self._mark, self._break, forkers["serve"], keep=serve)
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._woken = asyncio.Event()
         self._timers: dict[Ref, asyncio.TimerHandle] = {}
@@ -97,6 +102,8 @@ class LocalEngine:
             timer.cancel()
         await self.jobs.stop()
         await self.scorers.stop()
+        for forker in set(self._forkers.values()):
+            await forker.stop()
         # Statuses must not go on saying that something is served. Not by a plan: it may decide something anew, and
         # decisions are recorded before they are carried out.
         for record in list(self.records.values()):
@@ -141,7 +148,7 @@ class LocalEngine:
         if any(self.jobs.is_new(job) for job in planned.jobs):
             # Beside the servers, which the decisions below start; and for what will follow.
             unfinished = (ref.kind for ref, other in self.records.items() if not succeeded(other.resource))
-            await self.jobs.warm_up({_STEPS[kind] for kind in unfinished if kind in _STEPS})
+            await self.jobs.warm_up({_WORK[kind] for kind in unfinished})
         for decision in planned.decisions:
             record = await self._record_decision(record, decision)
         for child in planned.children:

@@ -1,12 +1,12 @@
-"""A process that has the steps' libraries loaded and forks a child for each step: it starts in milliseconds.
+"""A process that has libraries loaded and forks a child for each step and scorer: it starts in milliseconds.
 
 Loading scikit-learn, pyarrow, DuckDB and onnxruntime takes one to three CPU seconds, more than most steps of a small
-pipeline work. The forker loads them once, for the kinds of steps that it is named, while there is nothing to do. It
+pipeline work. The forker loads them once, for the kinds of work that it is told of, while there is nothing to do. It
 stays single-threaded, so that forking is safe: libraries start their threads when first used, in the child, and those
-that would sooner are told not to (children.py).
+that would sooner are told not to.
 
-Protocol: a JSON line in for each child to start, a JSON line out for each that was started or has ended. It ends when
-its input does.
+Protocol, on a socket that is its standard input: a JSON line in with what to load and, if a child is to be started,
+with its id and all that it needs; a JSON line out for each that was started or has ended. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -16,27 +16,51 @@ import ctypes
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
-_PRELOAD = {
-    "ingest": ("levada.steps.ingest", "levada.stores.objects", "levada.stores.postgres"),
-    "prepare": ("levada.steps.prepare.version", "levada.steps.prepare.online", "onnxruntime"),
-    "train": ("levada.steps.train", "sklearn.ensemble", "sklearn.linear_model", "skl2onnx"),
-    "evaluate": ("levada.steps.evaluate",),
-    "score": ("levada.steps.score",),
+from pydantic import BaseModel
+
+from levada.artifacts import Artifact
+from levada.settings import Settings
+
+PRELOAD = {
+    "ingest": (
+        "levada.steps.ingest.batch",
+        "levada.methods.formats",
+        "levada.stores.objects",
+        "levada.stores.postgres",
+    ),
+    "prepare": (
+        "levada.steps.prepare.version",
+        "levada.steps.prepare.online",
+        "onnxruntime",
+        "sqlglot.dialects.duckdb",
+    ),
+    "train": ("levada.steps.train", "sklearn.ensemble", "sklearn.linear_model", "skl2onnx", "levada.stores.postgres"),
+    "evaluate": ("levada.steps.evaluate.measure", "levada.steps.evaluate.model", "levada.steps.evaluate.report"),
+    "score": ("levada.steps.score.part", "levada.steps.score.source", "levada.steps.score.output"),
+    "serve": ("levada.serving.app", "levada.serving.versions", "levada.stores.nats", "uvloop"),
 }
-_PR_SET_PDEATHSIG = 1
+"""The kinds of work, and what is loaded for each: what a step imports by itself only as it comes to need it, too."""
+
+# Libraries must not start threads before a child is forked.
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's jemalloc has one from the start
+    "ORT_DISABLE_TELEMETRY": "1",  # so has onnxruntime, to report its use to its makers
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads of one step that wait do not take the core from another step
+}
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 class _Forker:
-    def __init__(self, steps: list[str]) -> None:
-        self._steps = steps
+    def __init__(self) -> None:
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+        self._wanted: list[str] = []  # kinds of work that are to be loaded when there is nothing else to do
         self._loaded: set[str] = set()
         self._children: dict[int, str] = {}
         self._wakeup, wakeup_write = os.pipe()
@@ -45,12 +69,14 @@ class _Forker:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def serve(self) -> None:
-        """Start children until the input ends."""
+    def serve(self, parent: int) -> None:
+        """Start children until the input ends, and not longer than the parent lives."""
+        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before its death was asked for
+            return
         unread = b""
         while True:
-            missing = next((step for step in self._steps if step not in self._loaded), None)
-            readable, _, _ = select.select([0, self._wakeup], [], [], 0 if missing else None)
+            readable, _, _ = select.select([0, self._wakeup], [], [], 0 if self._wanted else None)
             if self._wakeup in readable:
                 os.read(self._wakeup, 4096)
             self._reap()
@@ -59,25 +85,33 @@ class _Forker:
                 if not data:
                     return
                 *lines, unread = (unread + data).split(b"\n")
-                for line in lines:
-                    self._start(json.loads(line))
-            elif missing is not None:
-                self._load(missing)
+                for request in map(json.loads, lines):
+                    if "id" in request:
+                        self._start(request)
+                    else:
+                        self._wanted += request["load"]
+            elif self._wanted:
+                self._load(self._wanted.pop(0))
 
-    def _load(self, step: str) -> None:
-        if step not in self._loaded:
-            self._loaded.add(step)
-            for module in _PRELOAD[step]:
-                # What cannot be loaded fails in the child, where the step's own error handling tells of it.
+    def _load(self, kind: str) -> None:
+        if kind not in self._loaded:
+            self._loaded.add(kind)
+            for module in PRELOAD[kind]:
+                # What cannot be loaded fails in the child, where its own error handling tells of it.
                 with contextlib.suppress(Exception):
                     importlib.import_module(module)
+            # pydantic makes what reads and writes a document when it is first needed, which is in each child.
+            documents: list[type[BaseModel]] = [Settings, *Artifact.__subclasses__()]
+            for document in documents:
+                document.model_rebuild()
 
     def _start(self, request: dict[str, Any]) -> None:
-        self._load(request["step"])
+        for kind in request["load"]:
+            self._load(kind)
         forker = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_step(request, forker)
+            self._become(request, forker)
         with contextlib.suppress(OSError):  # here as in the child: whoever gets the pid may signal its group at once
             os.setpgid(pid, pid)
         self._children[pid] = request["id"]
@@ -89,12 +123,14 @@ class _Forker:
             if ended:
                 _say({"id": self._children.pop(pid), "code": os.waitstatus_to_exitcode(status)})
 
-    def _become_step(self, request: dict[str, Any], forker: int) -> None:
+    def _become(self, request: dict[str, Any], forker: int) -> None:
+        """Be `python -m module arguments…`."""
         code = 1
         try:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != forker:  # it died before its death was asked for
                 return
+            self._prctl(_PR_SET_NAME, f"levada {request['load'][0]}".encode())
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             for ours in (signal.SIGCHLD, signal.SIGINT):
@@ -105,9 +141,11 @@ class _Forker:
                 os.dup2(descriptor, number)
             os.environ.clear()
             os.environ.update(request["environment"])
-            from levada.steps.__main__ import main
-
-            code = main(Path(request["input"]))
+            sys.argv[:] = [request["module"], *request["arguments"]]
+            runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -117,8 +155,14 @@ class _Forker:
 
 
 def _say(message: dict[str, Any]) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
+    os.write(0, json.dumps(message).encode() + b"\n")
+
+
+def main(parent: int) -> None:
+    """Be a forker for as long as the process `parent`, which started this one, wants it."""
+    os.environ.update(ONE_THREAD)
+    _Forker().serve(parent)
 
 
 if __name__ == "__main__":
-    _Forker(sys.argv[1:]).serve()
+    main(int(sys.argv[1]))

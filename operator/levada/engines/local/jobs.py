@@ -22,7 +22,8 @@ from pathlib import Path
 import psutil
 import structlog
 
-from levada.engines.local.children import Forker, Starter, end
+from levada.engines.local.children import end
+from levada.engines.local.forkers import Starter
 from levada.engines.local.home import Home, write_atomically
 from levada.errors import StoreUnavailable
 from levada.planners.plan import Job, JobState
@@ -76,7 +77,7 @@ class Jobs:
         slots: int,
         changed: Callable[[Ref], None],
         broken: Callable[[BaseException], None],
-        forkers: Mapping[str, Starter] | None = None,
+        forkers: Mapping[str, Starter],
     ) -> None:
         self._folder = home.jobs
         self._stores = stores
@@ -85,7 +86,7 @@ class Jobs:
         self._memory = _free_memory() // slots  # bytes of a step
         self._changed = changed
         self._broken = broken
-        self._forkers = forkers if forkers is not None else _forkers(home)
+        self._forkers = forkers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, _Running] = {}
         self._ended: dict[str, JobState] = {}
@@ -136,14 +137,13 @@ class Jobs:
 
     async def warm_up(self, steps: set[str]) -> None:
         """Load the libraries of some kinds of steps in the background."""
-        for forker in {self._forkers[step] for step in steps}:
-            await forker.start()
+        for forker in set(self._forkers.values()):
+            if wanted := {step for step in steps if self._forkers[step] is forker}:
+                await forker.start(wanted)
 
     async def stop(self) -> None:
         """End what runs; it goes on from where it is the next time."""
         await self._cancel(self._tasks)
-        for forker in set(self._forkers.values()):
-            await forker.stop()
 
     def progress(self) -> Iterator[tuple[Ref, Pace]]:
         """How far every running job is."""
@@ -268,8 +268,8 @@ class Jobs:
         )
         # Memory is a share: each step by itself would take what it finds free for its own.
         environment.setdefault("LEVADA_MEMORY_LIMIT_BYTES", str(self._memory))
-        step, input_file = job.input.work.step, self._folder / key / "input.json"
-        child = await self._forkers[step].step(step, input_file, environment, folder / "log.txt")
+        step, arguments = job.input.work.step, [str(self._folder / key / "input.json")]
+        child = await self._forkers[step].run(step, arguments, environment, folder / "log.txt")
         try:
             return await child.wait()
         finally:
@@ -362,12 +362,6 @@ class Jobs:
                 started_at=datetime.fromisoformat(data["startedAt"]),
                 finished_at=datetime.fromisoformat(data["finishedAt"]),
             )
-
-
-def _forkers(home: Home) -> dict[str, Starter]:
-    # One for data and one for models: the first steps must not wait for scikit-learn to be loaded.
-    groups = (("ingest", "prepare", "score"), ("train", "evaluate"))
-    return {step: forker for steps in groups for forker in [Forker(steps, home.root / "forker.log")] for step in steps}
 
 
 def _key(job: Job) -> str:

@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from typing import Any
 import structlog
 
 from levada import names
-from levada.engines.local.children import Child, end, spawn
+from levada.engines.local.children import Child, end
+from levada.engines.local.forkers import Starter
 from levada.engines.local.home import Home, Record, write_atomically
 from levada.errors import StoreUnavailable
 from levada.planners.plan import Serving, ServingState
@@ -67,6 +67,7 @@ class Scorers:
         stores: Callable[[], Awaitable[tuple[Objects, dict[str, str]]]],
         changed: Callable[[Ref], None],
         broken: Callable[[BaseException], None],
+        forker: Starter,
         *,
         keep: bool,
     ) -> None:
@@ -74,6 +75,7 @@ class Scorers:
         self._stores = stores
         self._changed = changed
         self._broken = broken
+        self._forker = forker
         self._keep = keep
         self._scorers: dict[Ref, _Scorer] = {}
         self._checked: dict[Ref, str] = {}
@@ -175,12 +177,12 @@ class Scorers:
         """The scorer's process; started if it does not run. Raises StoreUnavailable."""
         if scorer.process is None or scorer.process.returncode is not None:
             _, environment = await self._stores()
-            command = [sys.executable, "-m", "levada.serving", "--config", str(scorer.folder / "scorer.json")]
-            command += ["--host", "127.0.0.1", "--port", str(scorer.port)]
+            arguments = ["--config", str(scorer.folder / "scorer.json")]
+            arguments += ["--host", "127.0.0.1", "--port", str(scorer.port)]
             # What it could not record yet lies there: requests and scores are for nobody else to read.
             scorer.folder.chmod(0o700)
             environment = os.environ | environment | {"LEVADA_SCRATCH": str(scorer.folder)}
-            starting = asyncio.ensure_future(spawn(command, environment, scorer.log))
+            starting = asyncio.ensure_future(self._forker.run("serve", arguments, environment, scorer.log))
             try:
                 scorer.process = await asyncio.shield(starting)
             except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,7 @@ import structlog
 from levada.engines.local.access import open_servers
 from levada.engines.local.display import Display, rows_of
 from levada.engines.local.engine import LocalEngine
+from levada.engines.local.forkers import Forker, forkers
 from levada.engines.local.home import Home, write_atomically
 from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
@@ -30,29 +31,37 @@ Settled = Callable[[LocalEngine, Stores], Awaitable[bool]]
 def run_session(
     root: Path, resources: Iterable[AnyResource], display: Display, *, serve: bool, settled: Settled | None = None
 ) -> dict[Ref, AnyResource]:
-    """Apply manifests to a home and carry them out; the home's resources as they stand at the end.
+    """Apply manifests to a home and carry them out, shown on `display`; the home's resources as they stand at the end.
 
     It ends when nothing is left to do, unless `settled` says to go on. Raises Unchangeable where a manifest changes
     what may not change (nothing is taken over then), HomeInUse where another engine has the home, KeyboardInterrupt on
     Ctrl-C and SIGTERM.
     """
-    with open_servers(root) as servers:
-        try:
-            return asyncio.run(_run(Home(root), servers, resources, display, serve, settled))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None  # SIGTERM: asyncio knows of Ctrl-C only
+    starters = forkers(root / "forker.log")
+    try:
+        # Before the display, the servers or anything else starts a thread, or opens what is the engine's alone.
+        for forker in set(starters.values()):
+            forker.fork_now()
+        with display, open_servers(root) as servers:
+            return asyncio.run(_run(Home(root), servers, starters, resources, display, serve, settled))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None  # SIGTERM: asyncio knows of Ctrl-C only
+    finally:
+        for forker in set(starters.values()):
+            forker.kill()
 
 
 async def _run(
     home: Home,
     servers: LocalServers,
+    starters: Mapping[str, Forker],
     resources: Iterable[AnyResource],
     display: Display,
     serve: bool,
     settled: Settled | None,
 ) -> dict[Ref, AnyResource]:
     stores = Stores(servers, home.root)
-    engine = LocalEngine(home, stores, serve=serve)
+    engine = LocalEngine(home, stores, starters, serve=serve)
     engine.apply(resources)
     task = asyncio.current_task()
     assert task is not None
