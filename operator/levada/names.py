@@ -171,6 +171,11 @@ def step_prefix(namespace: str, job: str) -> str:
     return f"steps/{namespace}/{job}/"
 
 
+def progress_key(namespace: str, job: str, index: int) -> str:
+    """Where an index of a job that takes long says how far it is."""
+    return f"{step_prefix(namespace, job)}{index}.progress.json"
+
+
 def resource_prefixes(kind: Kind, namespace: str, name: str) -> list[str]:
     """Below which everything lies that a resource makes, but for the results of its jobs."""
     folders = {

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
         default=None, description="Memory that a step may use; the cgroup's if absent."
     )
     progress: Path | None = Field(default=None, description="File to which a step appends its progress.")
+    progress_seconds: float = Field(
+        default=10, description="Steps and operator: how often a step without such a file says how far it is."
+    )
     termination_log: Path = Field(
         default=Path("/dev/termination-log"),
         description="Where a step leaves its Termination, and a scorer why it gave up.",
@@ -72,6 +75,10 @@ class Settings(BaseSettings):
     lease_duration: float = Field(default=15, description="Operator: seconds until others may take the Lease over.")
     lease_renew_deadline: float = Field(default=10, description="Operator: seconds to act after the last renewal.")
     lease_retry: float = Field(default=2, description="Operator: seconds between attempts to renew or take it.")
+    resync_seconds: float = Field(
+        default=60, description="Operator: how often it looks at everything, in case a watch has missed something."
+    )
+    metrics_port: int = Field(default=0, description="Operator: port where it tells Prometheus its metrics; 0: none.")
     log_level: str = Field(default="info", description="debug, info, warning, error.")
 
 

@@ -70,18 +70,6 @@ def test_x5_what_a_user_must_mend_fails_at_once_with_the_steps_own_sentence(spac
     assert job.status.failed == 1
 
 
-def test_k8s1_what_is_not_carried_out_on_kubernetes_yet_is_refused_by_name(space: Space) -> None:
-    (deployment,) = pipeline(space, Kind.DEPLOYMENT)
-    (shops_set,) = [d for d in pipeline(space, Kind.DATASET) if d["metadata"]["name"] == "shops"]
-    listening = {**shops_set, "spec": {**shops_set["spec"], "triggers": [{"subject": "landing.shops"}]}}
-    space.apply(deployment, listening)
-
-    for kind, name, said in ((Kind.DEPLOYMENT, "returns", "not served on"), (Kind.DATASET, "shops", "spec.triggers")):
-        found = condition(space.wait(kind, name, "Stalled"), "Stalled")
-        assert found["reason"] == "NotSupported"
-        assert said in found["message"]
-
-
 def test_x5_deleting_a_resource_takes_its_jobs_and_candidates_along(space: Space, tmp_path: Path) -> None:
     land(space, tmp_path)
     space.apply(*pipeline(space, *MODELS))

@@ -17,7 +17,7 @@ from levada import names
 from levada.errors import Stalled, StoreUnavailable
 from levada.resources.conditions import Reason
 from levada.settings import Settings
-from levada.steps.context import ProgressFile, StepContext
+from levada.steps.context import ProgressFile, ProgressObject, StepContext
 from levada.steps.io import EXIT_USER_ERROR, TERMINATION_LIMIT, StepError, StepInput, StepResult, Termination
 from levada.stores.failpoints import after_write
 from levada.stores.open import open_catalogue, open_objects, open_online
@@ -30,6 +30,11 @@ def main(path: Path) -> int:
     settings = Settings()
     step_input = StepInput.from_bytes(path.read_bytes())
     index = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
+
+    def kept(progress: bytes) -> None:
+        key = names.progress_key(step_input.owner.namespace, step_input.job, index)
+        context.objects.put(key, progress)
+
     with tempfile.TemporaryDirectory(prefix="levada-", dir=settings.scratch) as scratch:
         context = StepContext(
             input=step_input,
@@ -40,7 +45,9 @@ def main(path: Path) -> int:
             open_online=lambda: open_online(settings),
             allow_file_sources=settings.allow_file_sources,
             memory_limit_bytes=settings.memory_limit_bytes,
-            progress=ProgressFile(settings.progress),
+            progress=ProgressFile(settings.progress)
+            if settings.progress is not None
+            else ProgressObject(kept, settings.progress_seconds),
         )
         try:
             termination = _run(context)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 from levada.artifacts import Artifact
+from levada.errors import StoreUnavailable
 from levada.steps.io import ProgressRecord, StepInput
 from levada.stores.ports import Catalogue, Objects, OnlineFeatures
 
@@ -36,6 +38,28 @@ class ProgressFile:
 
 
 @dataclass
+class ProgressObject:
+    """Keeps the last progress where an engine on another machine sees it: rarely, and never of a step that is quick.
+
+    What cannot be written is left out: the step has more important things to say.
+    """
+
+    put: Callable[[bytes], None]
+    seconds: float  # between two of them
+    _last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, phase: str, done: int, total: int | None = None, unit: str = "rows") -> None:
+        """Say how far a phase is."""
+        now = time.monotonic()
+        if now - self._last < self.seconds:
+            return
+        self._last = now
+        record = ProgressRecord(phase=phase, done=done, total=total, unit=unit)
+        with suppress(StoreUnavailable):
+            self.put(json.dumps(record.document()).encode())
+
+
+@dataclass
 class StepContext:
     """Everything a step touches; stores are opened when first used, so a step with nothing to do stays quick."""
 
@@ -47,7 +71,7 @@ class StepContext:
     open_online: Callable[[], OnlineFeatures]
     allow_file_sources: bool = False
     memory_limit_bytes: int | None = None
-    progress: ProgressFile = field(default_factory=lambda: ProgressFile(None))
+    progress: ProgressFile | ProgressObject = field(default_factory=lambda: ProgressFile(None))
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 

@@ -143,3 +143,12 @@ def test_x5_a_pod_that_fits_nowhere_says_so() -> None:
 
 def test_x5_a_container_that_is_only_being_made_is_no_news() -> None:
     assert waits_for(pod(phase="Pending", state={"waiting": {"reason": "ContainerCreating"}})) is None
+
+
+def test_x4_the_last_line_of_the_log_tells_why_a_step_ended_that_could_not_say_so() -> None:
+    died = pod(state=ended(139, "loading\nSegmentation fault\n"))
+
+    state = job_state(job({"type": "Failed"}), [died], [])
+
+    assert state.error is not None
+    assert state.error.message == "the step ended with exit code 139 and without a result: Segmentation fault"

@@ -17,7 +17,7 @@ import urllib3
 from kubernetes import client
 
 from levada import names
-from levada.engines.kubernetes import inference
+from levada.engines.kubernetes import inference, metrics
 from levada.errors import LevadaError
 from levada.names import PLURALS, Kind
 from levada.resources import Ref
@@ -100,7 +100,7 @@ class Cluster:
             (self._batch.create_namespaced_job, job),
         ):
             try:
-                with self._writing():
+                with self._writing("create", document["kind"]):
                     make(namespace, document, field_manager=MANAGER, _preload_content=False, _request_timeout=_TIMEOUT)
             except Conflict:
                 continue  # it is there: its name says that it is the same
@@ -110,9 +110,9 @@ class Cluster:
         metadata = job["metadata"]
         where = {"name": metadata["name"], "namespace": metadata["namespace"]}
         mounted = self._config_map(**where)
-        self._delete(self._batch.delete_namespaced_job, metadata["uid"], **where)
+        self._delete("Job", self._batch.delete_namespaced_job, metadata["uid"], **where)
         if mounted is not None:
-            self._delete(self._core.delete_namespaced_config_map, mounted["metadata"]["uid"], **where)
+            self._delete("ConfigMap", self._core.delete_namespaced_config_map, mounted["metadata"]["uid"], **where)
 
     def _config_map(self, name: str, namespace: str) -> Document | None:
         """A ConfigMap; None if it is gone."""
@@ -140,7 +140,7 @@ class Cluster:
         uid, version = known or (None, _ABSENT)
         metadata = document["metadata"] | {"resourceVersion": version} | ({"uid": uid} if uid else {})
         try:
-            with self._writing():
+            with self._writing("apply", document["kind"]):
                 answer = self._custom.patch_namespaced_custom_object(
                     **type,
                     namespace=metadata["namespace"],
@@ -162,7 +162,7 @@ class Cluster:
     def delete(self, ref: Ref, uid: str) -> None:
         """Delete a resource, unless it is another by now."""
         where = {"namespace": ref.namespace, "plural": PLURALS[ref.kind], "name": ref.name}
-        self._delete(self._custom.delete_namespaced_custom_object, uid, **_CUSTOM, **where)
+        self._delete(ref.kind.value, self._custom.delete_namespaced_custom_object, uid, **_CUSTOM, **where)
 
     def inference_services(self) -> Iterator[Document]:
         """All InferenceServices of Levada's. Raises Missing."""
@@ -180,13 +180,14 @@ class Cluster:
         """Delete an InferenceService, unless it is another by now."""
         metadata = document["metadata"]
         where = {"namespace": metadata["namespace"], "name": metadata["name"]}
-        self._delete(self._custom.delete_namespaced_custom_object, metadata["uid"], **_INFERENCE, **where)
+        delete = self._custom.delete_namespaced_custom_object
+        self._delete("InferenceService", delete, metadata["uid"], **_INFERENCE, **where)
 
     def make_event(self, document: Document) -> Document | None:
         """Make an Event; the one that is there already, or None if it was made."""
         metadata = document["metadata"]
         try:
-            with self._writing():
+            with self._writing("create", "Event"):
                 self._events.create_namespaced_event(
                     metadata["namespace"],
                     document,
@@ -201,7 +202,7 @@ class Cluster:
 
     def change_event(self, namespace: str, name: str, change: Document) -> Document:
         """Merge a change into an Event; as it is then. Raises Conflict."""
-        with self._writing():
+        with self._writing("patch", "Event"):
             answer = self._events.patch_namespaced_event(
                 name,
                 namespace,
@@ -220,7 +221,7 @@ class Cluster:
             {"op": "add", "path": "/metadata/resourceVersion", "value": version},
             {"op": "add", "path": "/status", "value": status},
         ]
-        with self._writing():
+        with self._writing("status", ref.kind.value):
             written: Document = self._custom.patch_namespaced_custom_object_status(
                 **_CUSTOM,
                 namespace=ref.namespace,
@@ -233,10 +234,10 @@ class Cluster:
             )
         return written
 
-    def _delete(self, delete: Callable[..., Any], uid: str, **where: Any) -> None:
+    def _delete(self, kind: str, delete: Callable[..., Any], uid: str, **where: Any) -> None:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
-            with self._writing():
+            with self._writing("delete", kind):
                 delete(**where, body=body, _request_timeout=_TIMEOUT)
         except Conflict:
             pass  # another of this name
@@ -245,8 +246,9 @@ class Cluster:
                 raise
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, verb: str, kind: str) -> Iterator[None]:
         self.check()
+        metrics.WRITES.labels(verb, kind).inc()
         with errors():
             yield
 

@@ -20,12 +20,14 @@ from pydantic import ValidationError
 
 from levada import names
 from levada.engines import decisions
+from levada.engines.kubernetes import metrics
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
 from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
+from levada.engines.kubernetes.said import read_progress, read_result
 from levada.engines.kubernetes.services import NotServed, Services
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
 from levada.engines.kubernetes.triggers import TriggerListener
@@ -37,8 +39,8 @@ from levada.resources import RESOURCES, AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
 from levada.resources.uris import below, with_absolute_uris
-from levada.steps.io import Owner, StepResult
-from levada.stores.ports import Catalogue, ObjectNotFound, Objects, Triggers
+from levada.steps.io import Owner, ProgressRecord, StepResult
+from levada.stores.ports import Catalogue, Objects, Triggers
 
 log = structlog.get_logger()
 
@@ -65,6 +67,8 @@ class _JobSeen:
     document: Document
     pods: dict[str, Document] = field(default_factory=dict)
     results: dict[int, StepResult] = field(default_factory=dict)
+    progress: ProgressRecord | None = None
+    asked: datetime | None = None  # when its progress was last asked for
 
 
 class KubernetesEngine:
@@ -79,6 +83,7 @@ class KubernetesEngine:
         pods: StepPods,
         scorers: ScorerPods,
         sources: str,
+        progress_every: timedelta,
     ) -> None:
         """`sources`: below its <namespace>/ lies what resources name by a relative URI."""
         self._cluster = cluster
@@ -87,6 +92,7 @@ class KubernetesEngine:
         self._pods = pods
         self._bucket = scorers.bucket
         self._sources = sources
+        self._progress_every = progress_every
         self.services = Services(cluster, scorers, self._mark)
         self.events = EventRecorder(cluster)
         self._triggers = TriggerListener(triggers, self._mark)
@@ -100,6 +106,7 @@ class KubernetesEngine:
         self._failing_since: dict[Ref, datetime] = {}
         self._timers: dict[Ref, asyncio.TimerHandle] = {}
         self._woken = asyncio.Event()
+        metrics.QUEUE.set_function(lambda: len(self._dirty))
 
     # --- the picture -----------------------------------------------------------------------------------------------
 
@@ -135,7 +142,7 @@ class KubernetesEngine:
         if gone:
             self._gone(ref)
             return
-        if before is not None and _is_older(document, before.version):
+        if before is not None and _is_known(document, before.version):
             return
         try:
             place = f"{self._sources}/{ref.namespace}"
@@ -244,7 +251,8 @@ class KubernetesEngine:
 
     async def _work(self, ref: Ref) -> None:
         try:
-            requeue = await self._reconcile(ref)
+            with metrics.reconciling(ref.kind):
+                requeue = await self._reconcile(ref)
         except Conflict:
             requeue = timedelta(seconds=FIRST_BACKOFF)  # what changed meanwhile is on its way here
         except LeaseLost:
@@ -300,7 +308,7 @@ class KubernetesEngine:
         self._triggers.listen(resource)
         observed = Observed(
             {other: there.resource for other, there in self._seen.items()},
-            jobs=await self._states(ref),
+            jobs=await self._states(ref, now),
             serving=self.services.state(ref) if ref.kind is Kind.DEPLOYMENT else None,
             triggers=self._triggers.pending(ref),
             bucket=self._bucket,
@@ -319,24 +327,26 @@ class KubernetesEngine:
             await self._write_status_of(seen, planned)
             return self._back_off(ref)
         await self._triggers.answered(ref, planned.answered)
+        if any(state.phase == "active" for state in observed.jobs.values()):
+            return min(planned.requeue_after or self._progress_every, self._progress_every)
         return planned.requeue_after
 
-    async def _states(self, owner: Ref) -> dict[str, JobState]:
+    async def _states(self, owner: Ref, now: datetime) -> dict[str, JobState]:
         found = {}
         for (_, name), job in list(self._jobs.items()):
             if job.owner == owner:
+                place = self._objects, owner.namespace, name
                 for index in completed_indexes(job.document):
                     if index not in job.results:
-                        job.results[index] = await asyncio.to_thread(self._result, owner.namespace, name, index)
-                found[name] = job_state(job.document, list(job.pods.values()), job.results.values())
+                        job.results[index] = await asyncio.to_thread(read_result, *place, index)
+                state = job_state(job.document, list(job.pods.values()), job.results.values())
+                since = job.asked or state.started_at
+                if state.phase == "active" and since is not None and now - since >= self._progress_every:
+                    job.asked = now
+                    completions = job.document["spec"]["completions"]
+                    job.progress = await asyncio.to_thread(read_progress, *place, completions)
+                found[name] = replace(state, progress=job.progress)
         return found
-
-    def _result(self, namespace: str, job: str, index: int) -> StepResult:
-        key = f"{names.step_prefix(namespace, job)}{index}.json"
-        try:
-            return StepResult.from_bytes(self._objects.get(key))
-        except ObjectNotFound as error:
-            raise StoreUnavailable(f"the result of index {index} of {job} is not there: {error}") from error
 
     async def _carry_out(self, seen: _Seen, planned: Plan) -> None:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
@@ -461,10 +471,10 @@ def _labelled(metadata: Document) -> Ref | None:
     return None
 
 
-def _is_older(document: Document, version: str) -> bool:
-    """Whether a document is older than what is known. (The API promises that versions can be compared since 1.34.)"""
+def _is_known(document: Document, version: str) -> bool:
+    """Whether a document is no newer than what is known. (Versions can be compared: the API promises it since 1.34.)"""
     try:
-        return int(document["metadata"]["resourceVersion"]) < int(version)
+        return int(document["metadata"]["resourceVersion"]) <= int(version)
     except ValueError:
         return False
 

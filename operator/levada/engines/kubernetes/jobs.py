@@ -111,6 +111,7 @@ def _template(job: Job, pods: StepPods) -> Document:
             {"name": "LEVADA_MEMORY_LIMIT_BYTES", "valueFrom": _own("limits.memory")},
             *_secrets(job),
         ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # where a step could not say why
         "envFrom": [{"secretRef": {"name": pods.stores_secret}}],
         "volumeMounts": [
             {"name": "input", "mountPath": INPUT_FOLDER, "readOnly": True},

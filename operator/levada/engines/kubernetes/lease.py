@@ -29,6 +29,7 @@ log = structlog.get_logger()
 Document = dict[str, Any]
 
 _MANAGER = "levada-lease"
+_RELEASE_SECONDS = 5.0
 
 
 class LeaseLost(LevadaError):
@@ -92,7 +93,7 @@ class Lease:
     async def release(self) -> None:
         """Give it up, so that another can take it at once; nothing of this replica may write any more."""
         self._until = 0.0
-        with suppress(Unavailable, Conflict):
+        with suppress(Unavailable):
             await asyncio.get_running_loop().run_in_executor(self._thread, self._give_up)
         self._thread.shutdown(wait=False)
 
@@ -143,11 +144,15 @@ class Lease:
         }
 
     def _give_up(self) -> None:
-        if self._held is not None and self._is_mine(self._held):
+        for _ in range(2):  # once more where a renewal was written whose answer never came
+            current = self._held or self._read()
+            if current is None or not self._is_mine(current):
+                return
             given_up = {"holderIdentity": None, "leaseDurationSeconds": 1, "renewTime": micro_time(datetime.now(UTC))}
-            spec = {**self._held["spec"], **given_up}
-            self._replace(self._held, spec)
-        self._held = None
+            with suppress(Conflict):
+                self._replace(current, {**current["spec"], **given_up}, seconds=_RELEASE_SECONDS)
+                return
+            self._held = None
 
     def _read(self) -> Document | None:
         try:
@@ -161,15 +166,15 @@ class Lease:
         document = {"metadata": {"name": self._name, "namespace": self._namespace}, "spec": spec}
         return self._call(self._api.create_namespaced_lease, self._namespace, document, field_manager=_MANAGER)
 
-    def _replace(self, current: Document, spec: Document) -> Document:
+    def _replace(self, current: Document, spec: Document, seconds: float | None = None) -> Document:
         """Over the version that is known and no other; raises Conflict."""
+        where = self._name, self._namespace
         document = {"metadata": current["metadata"], "spec": spec}
-        return self._call(
-            self._api.replace_namespaced_lease, self._name, self._namespace, document, field_manager=_MANAGER
-        )
+        replace = self._api.replace_namespaced_lease
+        return self._call(replace, *where, document, field_manager=_MANAGER, seconds=seconds)
 
-    def _call(self, ask: Any, *arguments: Any, **options: Any) -> Document:
-        seconds = self._times.renew_deadline / 2  # so that one request that hangs does not use up all the time
+    def _call(self, ask: Any, *arguments: Any, seconds: float | None = None, **options: Any) -> Document:
+        seconds = seconds or self._times.renew_deadline / 2  # so that one that hangs does not use up all the time
         with errors():
             answer = ask(*arguments, _preload_content=False, _request_timeout=(seconds, seconds), **options)
         document: Document = json.loads(answer.data)

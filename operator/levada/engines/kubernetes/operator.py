@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 import kopf
@@ -14,7 +17,7 @@ import structlog
 from kubernetes import client, config
 
 from levada import names
-from levada.engines.kubernetes import inference
+from levada.engines.kubernetes import inference, metrics
 from levada.engines.kubernetes.cluster import Cluster, Unavailable
 from levada.engines.kubernetes.engine import KubernetesEngine
 from levada.engines.kubernetes.inference import ScorerPods
@@ -31,7 +34,23 @@ log = structlog.get_logger()
 
 _WATCH_SECONDS = 300  # a watch is opened anew then: without an end, some fall silent
 _JITTER = 30
-_RESYNC_SECONDS = (10.0, 300.0)  # when everything is looked at anew: once the watches stand, and then so often
+_FIRST_LOOK_SECONDS = 10.0  # after the watches were opened
+_UNSEEN_LOOKS = 5  # so many looks in a row may fail before the operator is not said to live any more
+
+
+class _Health:
+    """Until when (by the monotonic clock) the operator is said to live, unless it sees the cluster before."""
+
+    until = math.inf  # a standby has nothing to see
+
+    def seen(self, seconds: float) -> None:
+        """It has seen the cluster, and will again well before so many seconds are over."""
+        self.until = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise unless it lives."""
+        if time.monotonic() > self.until:
+            raise kopf.PermanentError("the cluster has not been seen for too long")
 
 
 class KServeInstalled(Exception):
@@ -52,16 +71,19 @@ def run(
 async def _operate(
     settings: Settings, pods: StepPods, scorers: ScorerPods, namespaces: tuple[str, ...], liveness: str | None
 ) -> None:
+    metrics.serve(settings.metrics_port)
     api = _api_client()
     lease = _lease_of(settings, api)
     cluster = Cluster(api, namespaces, lease.check) if lease is not None else Cluster(api, namespaces)
     catalogue = open_catalogue(settings)
     sources = settings.sources or f"s3://{settings.objects_bucket}/sources"
     stores = catalogue, open_objects(settings), open_triggers(settings)
-    engine = KubernetesEngine(cluster, *stores, pods, scorers, sources)
+    progress_every = timedelta(seconds=settings.progress_seconds)
+    engine = KubernetesEngine(cluster, *stores, pods, scorers, sources, progress_every)
     await _look(engine)  # also tells what there is to watch
+    health = _Health()
     watching = kopf.operator(
-        registry=_registry(engine),
+        registry=_registry(engine, health),
         settings=_kopf_settings(),
         clusterwide=not namespaces,
         namespaces=namespaces,
@@ -70,7 +92,7 @@ async def _operate(
     )
     try:
         # A standby watches as well, so that it has a picture when its time comes; it plans and writes nothing.
-        await _together(watching, _lead(lease, lambda: _reconcile(settings, engine, catalogue)))
+        await _together(watching, _lead(lease, lambda: _reconcile(settings, engine, catalogue, health)))
     finally:
         catalogue.close()
 
@@ -78,16 +100,19 @@ async def _operate(
 async def _lead(lease: Lease | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Do the work while this replica is the active one. Raises LeaseLost."""
     if lease is None:
+        metrics.LEADER.set(1)
         await work()
         return
     await lease.acquire()
+    metrics.LEADER.set(1)
     try:
         await _together(lease.keep(), work())
     finally:
+        metrics.LEADER.set(0)
         await lease.release()
 
 
-async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Catalogue) -> None:
+async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Catalogue, health: _Health) -> None:
     """Plan and write, from a picture that nothing is missing in."""
     async for attempt in _patience():
         with attempt:
@@ -96,7 +121,7 @@ async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Ca
     await _look(engine)
     never = asyncio.Event()  # what is not published yet stays in the outbox, for the next one
     publishing = relay_until(never, catalogue, lambda: open_bus(settings))
-    await _together(engine.run(), engine.events.run(), _look_again(engine), publishing)
+    await _together(engine.run(), engine.events.run(), _look_again(engine, health, settings.resync_seconds), publishing)
 
 
 async def _together(*coroutines: Coroutine[Any, Any, Any]) -> None:
@@ -123,13 +148,13 @@ def _patience() -> AsyncIterator[AbstractContextManager[Any]]:
     return stamina.retry_context(on=(Unavailable, StoreUnavailable), attempts=None, timeout=None, wait_max=10.0)
 
 
-async def _look_again(engine: KubernetesEngine) -> None:
-    first, every = _RESYNC_SECONDS
+async def _look_again(engine: KubernetesEngine, health: _Health, every: float) -> None:
     watched = engine.services.installed
-    await asyncio.sleep(first)
+    await asyncio.sleep(min(every, _FIRST_LOOK_SECONDS))
     while True:
         try:
             await engine.look()
+            health.seen(_UNSEEN_LOOKS * every + _FIRST_LOOK_SECONDS)
         except Unavailable as error:
             log.warning("the cluster cannot be looked at", error=str(error))
         if engine.services.installed and not watched:
@@ -154,7 +179,7 @@ def _api_client() -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
-def _registry(engine: KubernetesEngine) -> kopf.OperatorRegistry:
+def _registry(engine: KubernetesEngine, health: _Health) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     for kind in Kind:
 
@@ -179,6 +204,7 @@ def _registry(engine: KubernetesEngine) -> kopf.OperatorRegistry:
     kopf.on.event("batch", "v1", "jobs", labels=ours, registry=registry)(job_changed)
     kopf.on.event("", "v1", "pods", labels=ours, registry=registry)(pod_changed)
     kopf.on.login(registry=registry)(_login)
+    kopf.on.probe(registry=registry, id="cluster-seen")(lambda **_: health.check())
     return registry
 
 

@@ -102,7 +102,9 @@ def _failure(pod: Document, ended: Document) -> StepError:
     if status.get("reason") or status.get("message"):
         return _failed(f"the pod {name} was ended: {status.get('message') or status['reason']}")
     if "exitCode" in ended:
-        return _failed(f"the step ended with exit code {ended['exitCode']} and without a result; see the log of {name}")
+        lines = str(ended.get("message") or "").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), f"see the log of {name}")
+        return _failed(f"the step ended with exit code {ended['exitCode']} and without a result: {said}")
     return _failed(f"the pod {name} failed without saying why; see its events")
 
 

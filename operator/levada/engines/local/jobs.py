@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ import structlog
 from levada.engines.local.children import end
 from levada.engines.local.forkers import Starter
 from levada.engines.local.home import Home, write_atomically
+from levada.engines.progress import combined
 from levada.errors import StoreUnavailable
 from levada.planners.plan import Job, JobState
 from levada.resources import Ref
@@ -324,14 +324,7 @@ class Jobs:
         for index in range(completions):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 records.append(_last_record(self._folder / key / str(index) / "progress.jsonl"))
-        if not records:
-            return None
-        # Indexes may be in different phases, whose units do not add up: that counts in which most of them are.
-        phase = Counter(record.phase for record in records).most_common(1)[0][0]
-        same = [record for record in records if record.phase == phase]
-        totals = [record.total for record in same if record.total is not None]
-        total = sum(totals) if len(totals) == completions else None
-        return same[-1].model_copy(update={"done": sum(record.done for record in same), "total": total})
+        return combined(records, completions)
 
     # --- keeping -------------------------------------------------------------------------------------------------
 
