@@ -37,24 +37,19 @@ def predictor(serving: Serving = SERVING) -> dict[str, Any]:
     return dict(made(serving)["spec"]["predictor"])
 
 
-def test_dep1_kserve_reads_every_version_from_s3_into_a_folder_of_its_own() -> None:
-    uris = [(uri["uri"], uri["mountPath"]) for uri in predictor()["storageUris"]]
-
-    assert uris == [
-        ("s3://levada/models/team/a/", "/mnt/models/1"),
-        ("s3://levada/models/team/b/", "/mnt/models/2"),
-    ]
+def test_dep1_kserve_brings_the_model_that_serves() -> None:
+    assert predictor()["model"]["storageUri"] == "s3://levada/models/team/b/"
 
 
-def test_dep3_the_scorer_is_told_the_versions_their_folders_and_their_weights() -> None:
+def test_dep3_the_scorer_is_told_the_versions_where_they_are_and_their_weights() -> None:
     (variable,) = predictor()["model"]["env"]
     config = ScorerConfig.from_bytes(variable["value"].encode())
 
     assert variable["name"] == "LEVADA_SCORER_CONFIG"
     assert (config.name, config.namespace, config.recording) == ("late", "team", True)
-    assert [(v.version, str(v.folder), v.weight) for v in config.versions] == [
-        (1, "/mnt/models/1", 0),
-        (2, "/mnt/models/2", 100),
+    assert [(v.version, v.model_prefix or str(v.folder), v.weight) for v in config.versions] == [
+        (1, "models/team/a/", 0),
+        (2, "/mnt/models", 100),
     ]
     assert config.drain_seconds > 0
 
@@ -137,7 +132,7 @@ def test_dep1_what_others_add_is_theirs_and_what_they_change_is_noticed() -> Non
     there["spec"]["predictor"]["model"]["resources"] = {"limits": {"cpu": "1"}}
     assert covers(there, wanted)
 
-    there["spec"]["predictor"]["storageUris"].append({"uri": "s3://else"})
+    there["spec"]["predictor"]["model"]["env"].append({"name": "ELSE"})
     assert not covers(there, wanted)
     assert not covers({}, wanted)
     assert json.dumps(wanted)  # a plain document

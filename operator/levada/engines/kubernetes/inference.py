@@ -36,10 +36,11 @@ class ScorerPods:
 
 
 def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Document:
-    """The InferenceService of a Deployment: scorers that hold a set of versions, each read from S3 by KServe.
+    """The InferenceService of a Deployment: scorers that hold a set of versions.
 
-    The set is part of the pods' template: another set is a rolling update, in which the old scorers answer until the
-    new ones hold all of theirs.
+    KServe brings the model of the version that serves; those that stay warm are read by the scorers themselves, since
+    as it is installed KServe brings one model to a pod. The set is part of the pods' template: another set is a
+    rolling update, in which the old scorers answer until the new ones hold what serves.
     """
     # Imported where it is first needed: 120 MiB and a second, which only operators with Deployments pay.
     from kserve import models as kserve
@@ -50,16 +51,13 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
         model_format=kserve.V1beta1ModelFormat(name=FORMAT),
         protocol_version="v2",
         runtime=pods.runtime,
+        storage_uri=f"s3://{pods.bucket}/{_first(serving).model_prefix}",
         env=[client.V1EnvVar(name="LEVADA_SCORER_CONFIG", value=config)],
         env_from=[client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=pods.stores_secret))],
         resources=serving.resources.document() if serving.resources is not None else None,
     )
     predictor = kserve.V1beta1PredictorSpec(
         model=container,
-        storage_uris=[
-            kserve.V1beta1StorageUri(uri=f"s3://{pods.bucket}/{v.model_prefix}", mount_path=_folder(v))
-            for v in serving.versions
-        ],
         annotations={
             VERSIONS_ANNOTATION: ",".join(str(v.version) for v in serving.versions),
             SET_ANNOTATION: names.short_hash(config),
@@ -132,12 +130,17 @@ def _config(serving: Serving) -> ScorerConfig:
         drain_seconds=DRAIN_SECONDS,
         versions=[
             ScorerVersion(
-                version=v.version, candidate=v.candidate, folder=_folder(v), onnx_digest=v.onnx_digest, weight=v.weight
+                version=v.version,
+                candidate=v.candidate,
+                onnx_digest=v.onnx_digest,
+                weight=v.weight,
+                **({"folder": MODELS} if v == _first(serving) else {"model_prefix": v.model_prefix}),
             )
             for v in serving.versions
         ],
     )
 
 
-def _folder(version: ServedVersion) -> str:
-    return f"{MODELS}/{version.version}"
+def _first(serving: Serving) -> ServedVersion:
+    """The version that serves, or is about to."""
+    return max(serving.versions, key=lambda version: version.weight)
