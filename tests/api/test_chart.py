@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
+from kubernetes.config import kube_config
 
 from levada import names
+from levada.engines.kubernetes.check import checks, problem_of
 from levada.names import Kind
+from levada.settings import Settings
 from tests.api.conftest import Kubectl
 from tests.support.apiserver import ApiServer
 from tests.support.chart import EXISTING, BuildError, Chart, Document, named, of_kind, pod_templates
@@ -257,6 +260,21 @@ def test_k8s2_an_operator_with_these_rights_alone_carries_out_a_pipeline(
     space.end()
     log = space.log.read_text()
     assert "forbidden" not in log.lower(), log
+
+
+def test_k8s2_levada_check_says_whether_the_api_server_serves_the_kinds_to_it(
+    connection: client.ApiClient, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    look = checks(Settings(), ())["API server"]
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(api_server.kubeconfig))
+    assert problem_of(look) is None
+
+    login = yaml.safe_load(api_server.kubeconfig.read_text())
+    login["users"][0]["user"] = {"token": "wrong"}
+    stranger = tmp_path / "kubeconfig"
+    stranger.write_text(yaml.safe_dump(login))
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(stranger))
+    assert "Unauthorized" in str(problem_of(look))
 
 
 # --- life of a release -----------------------------------------------------------------------------------------------

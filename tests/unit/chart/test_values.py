@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from levada import __version__
 from tests.support.chart import CLUSTER_VALUES, EXISTING, Chart, named, of_kind
 from tools.chart import CHART, KUBE_VERSION, ROOT, outputs
 
@@ -137,3 +138,7 @@ def test_k8s2_definitions_are_kept_on_uninstall_unless_told_otherwise(chart: Cha
     for definition in of_kind(chart.objects({"crds": {"keep": False}}), "CustomResourceDefinition"):
         assert "annotations" not in definition["metadata"]
     assert not of_kind(chart.objects({"crds": {"install": False}}), "CustomResourceDefinition")
+
+
+def test_k8s2_the_chart_installs_the_version_of_the_package() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__

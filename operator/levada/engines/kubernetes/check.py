@@ -8,9 +8,9 @@ from collections.abc import Callable
 import stamina
 from kubernetes import client, config
 
-from levada.engines.kubernetes.cluster import Cluster, Refused, Unavailable
+from levada.engines.kubernetes.cluster import Cluster, Missing, Refused, Unavailable
 from levada.errors import LevadaError, StoreUnavailable
-from levada.names import Kind
+from levada.names import GROUP, PLURALS, Kind
 from levada.settings import Settings
 from levada.stores.nats.connection import connection_of
 from levada.stores.open import ensure_bucket
@@ -34,7 +34,7 @@ def problem_of(check: Check, wait: float = 0) -> str | None:
     """What is wrong, in one sentence; None if nothing is. Looks again for `wait` seconds."""
     again = {"attempts": None, "timeout": wait} if wait else {"attempts": 1}
     try:
-        stamina.retry(on=(StoreUnavailable, Unavailable, Refused), wait_max=2.0, **again)(check)()
+        stamina.retry(on=(StoreUnavailable, Unavailable, Missing, Refused), wait_max=2.0, **again)(check)()
     except LevadaError as error:
         return str(error)
     return None
@@ -50,7 +50,11 @@ def _kinds(namespaces: tuple[str, ...]) -> None:
             raise Refused("there is no kubeconfig, and this is no pod: set KUBECONFIG") from error
     cluster = Cluster(client.ApiClient(), namespaces)
     for kind in Kind:
-        next(cluster.resources(kind), None)
+        try:
+            next(cluster.resources(kind), None)
+        except Missing as error:
+            definition = f"{PLURALS[kind]}.{GROUP}"
+            raise Missing(f"the definition {definition} is not installed: apply Levada's definitions first") from error
 
 
 def _objects(settings: Settings) -> None:
