@@ -57,6 +57,7 @@ def start(state: Path, programs: Mapping[str, Path]) -> Layout:
     record["supervisor"] = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
     _write(state, record)
     _connect(layout, process)
+    process.returncode = 0  # it outlives this process on purpose: no warning when the object goes
     return layout
 
 
