@@ -18,32 +18,9 @@ from tools.cluster.addons import STORES
 from tools.cluster.node import is_running, kill_component, processes
 
 from .conftest import Cluster
+from .jobs import RESTRICTED, WAIT, job, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
-
-WAIT = "--timeout=120s"
-RESTRICTED: dict[str, Any] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "runAsUser": 65532,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-
-
-def job(name: str, namespace: str, script: str, completions: int = 1) -> dict[str, Any]:
-    """An Indexed Job that runs a Python script in the image of the steps."""
-    container = {
-        "name": "main",
-        "image": "localhost/levada/steps:cluster",
-        "command": ["python", "-c", script],
-        "securityContext": RESTRICTED,
-    }
-    pod = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
-    spec = {"completionMode": "Indexed", "completions": completions, "parallelism": completions, "backoffLimit": 0}
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec | {"template": {"spec": pod}}}
 
 
 def test_the_node_is_ready_and_tells_the_version_it_was_built_from(cluster: Cluster, own_node: Path) -> None:
@@ -53,10 +30,8 @@ def test_the_node_is_ready_and_tells_the_version_it_was_built_from(cluster: Clus
 
 
 def test_an_indexed_job_runs_and_its_logs_are_read(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl.apply([job("count", namespace, "import os; print(os.environ['JOB_COMPLETION_INDEX'])", 3)])
-    cluster.kubectl.run("wait", "--for=condition=Complete", "job/count", f"--namespace={namespace}", WAIT)
-    logs = cluster.kubectl.run("logs", "--selector=job-name=count", f"--namespace={namespace}")
-    assert sorted(logs.split()) == ["0", "1", "2"]
+    printed = run(cluster, job("count", namespace, "import os; print(os.environ['JOB_COMPLETION_INDEX'])", 3))
+    assert sorted(printed.split()) == ["0", "1", "2"]
 
 
 def test_pods_reach_the_stores_by_name_and_nothing_outside_the_machine(cluster: Cluster, namespace: str) -> None:
@@ -72,8 +47,7 @@ except OSError:
 else:
     raise SystemExit(1)
 """
-    cluster.kubectl.apply([job("reach", namespace, script)])
-    cluster.kubectl.run("wait", "--for=condition=Complete", "job/reach", f"--namespace={namespace}", WAIT)
+    run(cluster, job("reach", namespace, script))
 
 
 @pytest.mark.parametrize("store", ["postgres", "nats", "minio"])
@@ -91,8 +65,7 @@ def test_a_killed_process_of_the_node_is_started_again(
     killed = processes(own_node)[component]
     kill_component(own_node, component)
     until(lambda: processes(own_node).get(component, killed) != killed and is_running(own_node))
-    cluster.kubectl.apply([job("after", namespace, "print('here')")])
-    cluster.kubectl.run("wait", "--for=condition=Complete", "job/after", f"--namespace={namespace}", WAIT)
+    assert run(cluster, job("after", namespace, "print('here')")) == "here\n"
 
 
 def test_dep1_an_inference_service_with_a_model_in_minio_becomes_ready_and_answers(
