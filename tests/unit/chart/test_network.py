@@ -94,6 +94,7 @@ def test_k8s2_a_namespace_that_was_not_chosen_does_not_reach_the_stores(chart: C
     for store, port in STORES.items():
         assert not chosen.may(other, store, port)
         assert everywhere.may(other, store, port)
+        assert not everywhere.may(other, store, 22)  # though nothing holds it back where it is
 
 
 def test_k8s2_what_may_be_reached_is_the_users_to_say(chart: Chart) -> None:
