@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 
 import pytest
 import yaml
 
 from tests.support.chart import CLUSTER_VALUES
+from tests.support.network import Outside, Pod, allowed
 from tests.support.waiting import until
 from tools.build import binary_path
 from tools.chart import CHART, definitions
@@ -73,6 +75,63 @@ def values(namespace: str) -> str:
     return yaml.safe_dump(given | own | dict.fromkeys(("minio", "postgres", "nats"), off))
 
 
+def assert_connections_are_allowed(cluster: Cluster) -> None:
+    """Every TCP connection that an operator or a scorer in the cluster holds is one that its policies allow."""
+    policies = cluster.get("networkpolicies", "--all-namespaces")["items"]
+    pods = cluster.get("pods", "--all-namespaces", "--field-selector=status.phase=Running")["items"]
+    ends = {pod["status"]["podIP"]: Pod(pod["metadata"]["namespace"], pod["metadata"]["labels"]) for pod in pods}
+    behind = services(cluster)
+    looked_at = set()
+    for pod in pods:
+        metadata, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
+        if container not in ("operator", "kserve-container"):
+            continue
+        table = cluster.kubectl.run(
+            "exec", metadata["name"], f"--namespace={metadata['namespace']}", f"--container={container}", "--",
+            "cat", "/proc/net/tcp",
+        )  # fmt: skip
+        for address, port in opened(table):
+            for to, at in behind.get((address, port), [(address, port)]):
+                target = ends.get(to, Outside(to))
+                assert allowed(policies, ends[pod["status"]["podIP"]], target, at), (metadata["name"], target, at)
+                looked_at.add((container, at))
+    assert ("operator", 6443) in looked_at
+
+
+def services(cluster: Cluster) -> dict[tuple[str, int], list[tuple[str, int]]]:
+    """The addresses and ports behind those of each Service."""
+    found: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    slices = cluster.get("endpointslices", "--all-namespaces")["items"]
+    for service in cluster.get("services", "--all-namespaces")["items"]:
+        here = service["metadata"]
+        mine = [
+            each
+            for each in slices
+            if each["metadata"]["namespace"] == here["namespace"]
+            and each["metadata"].get("labels", {}).get("kubernetes.io/service-name") == here["name"]
+        ]
+        for port in service["spec"].get("ports", ()):
+            found[service["spec"]["clusterIP"], port["port"]] = [
+                (address, target["port"])
+                for each in mine
+                for endpoint in each["endpoints"] or ()
+                for address in endpoint["addresses"]
+                for target in each["ports"] or ()
+                if (target.get("name") or "") == port.get("name", "")
+            ]
+    return found
+
+
+def opened(table: str) -> Iterator[tuple[str, int]]:
+    """Remote address and port of each established connection of /proc/net/tcp that this end has opened."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    listening = {row[1].partition(":")[2] for row in rows if row[3] == "0A"}
+    for row in rows:
+        if row[3] == "01" and row[1].partition(":")[2] not in listening:
+            address, _, port = row[2].partition(":")
+            yield str(IPv4Address(bytes.fromhex(address)[::-1])), int(port, 16)
+
+
 def test_k8s2_a_release_with_rights_in_one_namespace_alone_runs_and_a_second_replica_stays_passive(
     cluster: Cluster, namespace: str, helm: Helm
 ) -> None:
@@ -83,6 +142,8 @@ def test_k8s2_a_release_with_rights_in_one_namespace_alone_runs_and_a_second_rep
 
     helm("install", "levada", str(CHART), "--values=-", "--wait", "--timeout=4m", text=given)
     assert "bus: ok" in helm("test", "levada", "--logs")
+
+    assert_connections_are_allowed(cluster)
 
     helm("upgrade", "levada", str(CHART), "--values=-", "--set=operator.replicas=2", "--wait", text=given)
     pods = cluster.get("pods", here, "--selector=app.kubernetes.io/component=operator")["items"]
