@@ -18,28 +18,39 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from levada import names
 from levada.engines import decisions
 from levada.engines.kubernetes import metrics
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
 from levada.engines.kubernetes.inference import ScorerPods
-from levada.engines.kubernetes.jobs import StepPods, documents, owner_reference
+from levada.engines.kubernetes.jobs import StepPods, documents
 from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
+from levada.engines.kubernetes.reading import (
+    as_owner,
+    first_problem,
+    is_known,
+    key_of,
+    labelled,
+    owned,
+    owner_of,
+    readable,
+    ref_of,
+)
 from levada.engines.kubernetes.said import read_progress, read_result
 from levada.engines.kubernetes.services import NotServed, Services
 from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
 from levada.engines.kubernetes.triggers import TriggerListener
 from levada.errors import Stalled, StoreUnavailable
+from levada.events import Event
 from levada.names import Kind
 from levada.planners import plan, references_of, stalled
-from levada.planners.plan import JobState, Observed, Plan, ServingState
+from levada.planners.plan import Decision, JobState, Observed, Plan, ServingState
 from levada.resources import RESOURCES, AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
 from levada.resources.uris import below, with_absolute_uris
-from levada.steps.io import Owner, ProgressRecord, StepResult
+from levada.steps.io import ProgressRecord, StepResult
 from levada.stores.ports import Catalogue, Objects, Triggers
 
 log = structlog.get_logger()
@@ -48,7 +59,7 @@ ACTOR = "operator"
 WORKERS = 8  # resources that are worked on at the same time
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
 DRAIN_SECONDS = 10.0  # how long the end waits for what is being worked on
-SAID_AFTER = 3  # failures of a resource in a row, then its status says what is in the way
+SAID_AFTER = 2  # failures of a resource in a row, then its status says what is in the way
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
 
 
@@ -117,14 +128,14 @@ class KubernetesEngine:
         """
         for kind in Kind:
             before = [ref for ref in self._seen | self._unreadable if ref.kind is kind]
-            found = {_ref(kind, document): document for document in await _listed(self._cluster.resources, kind)}
+            found = {ref_of(kind, document): document for document in await _listed(self._cluster.resources, kind)}
             for document in found.values():
                 self.resource_changed(kind, document)
             for ref in before:
                 if ref not in found:
                     self._gone(ref)
         known = set(self._jobs)
-        jobs = {_key(document): document for document in await _listed(self._cluster.jobs)}
+        jobs = {key_of(document): document for document in await _listed(self._cluster.jobs)}
         for document in jobs.values():
             self.job_changed(document)
         for key in known - jobs.keys():
@@ -132,31 +143,31 @@ class KubernetesEngine:
         pods = await _listed(self._cluster.pods)
         for document in pods:
             self.pod_changed(document)
-        self.services.forget_pods(but={_key(document) for document in pods})
+        self.services.forget_pods(but={key_of(document) for document in pods})
         await self.services.look()
 
     def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
         """Take note of a resource."""
-        metadata, ref = document["metadata"], _ref(kind, document)
+        metadata, ref = document["metadata"], ref_of(kind, document)
         before = self._seen.get(ref)
         if gone:
             self._gone(ref)
             return
-        if before is not None and _is_known(document, before.version):
+        if before is not None and is_known(document, before.version):
             return
         try:
             place = f"{self._sources}/{ref.namespace}"
-            located = with_absolute_uris(_readable(document), lambda uri: below(place, uri))
+            located = with_absolute_uris(readable(document), lambda uri: below(place, uri))
             resource = RESOURCES[kind].model_validate(located)
         except ValidationError as error:
-            self._unreadable[ref] = (document, _first(error))
+            self._unreadable[ref] = (document, first_problem(error))
             self._seen.pop(ref, None)
             self._mark_with_others(ref, None)
             return
         self._unreadable.pop(ref, None)
-        self._seen[ref] = _Seen(resource, metadata["resourceVersion"], _owner_of(metadata))
+        self._seen[ref] = _Seen(resource, metadata["resourceVersion"], owner_of(metadata))
         if before is None or before.resource != resource:
-            self._mark_with_others(ref, _owner_of(metadata))
+            self._mark_with_others(ref, owner_of(metadata))
 
     def _gone(self, ref: Ref) -> None:
         seen = self._seen.pop(ref, None)
@@ -180,7 +191,7 @@ class KubernetesEngine:
     def job_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of a Job of Levada's."""
         metadata = document["metadata"]
-        key, owner = _key(document), _labelled(metadata)
+        key, owner = key_of(document), labelled(metadata)
         if owner is None:
             return
         if gone:
@@ -196,7 +207,7 @@ class KubernetesEngine:
     def pod_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of a pod of a Job of Levada's, or of a scorer."""
         metadata = document["metadata"]
-        owner = _labelled(metadata)
+        owner = labelled(metadata)
         if owner is not None and owner.kind is Kind.DEPLOYMENT:
             self.services.pod_changed(owner, document, gone=gone)
             return
@@ -351,13 +362,12 @@ class KubernetesEngine:
     async def _carry_out(self, seen: _Seen, planned: Plan) -> None:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = seen.resource
-        ref, owner = resource.ref, _as_owner(resource)
+        ref, owner = resource.ref, as_owner(resource)
         told = list(to_tell(planned.decisions))
         for decision in planned.decisions:
             event = decisions.event_of(resource, decision, datetime.now(UTC))
             if event.id not in self._recorded:
-                self._cluster.check()
-                await asyncio.to_thread(decisions.record, self._catalogue, resource, decision, event, ACTOR)
+                await asyncio.to_thread(self._record, resource, decision, event)
                 self._recorded.add(event.id)
                 if decision in told:
                     self.events.record(of_decision(resource, decision, event.id))
@@ -365,7 +375,7 @@ class KubernetesEngine:
             known = self._seen.get(child.ref)
             if known is None or known.resource.spec != child.spec:
                 there = (known.resource.metadata.uid, known.version) if known is not None else None
-                applied = await asyncio.to_thread(self._cluster.apply, _owned(child, owner), there)
+                applied = await asyncio.to_thread(self._cluster.apply, owned(child, owner), there)
                 self.resource_changed(child.ref.kind, applied)
         for obsolete in list(self._obsolete(ref, {job.name for job in planned.jobs} | set(planned.keep))):
             await asyncio.to_thread(self._cluster.delete_job, obsolete)
@@ -381,6 +391,10 @@ class KubernetesEngine:
         elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
             await self.services.remove(ref)
         await self._write_status_of(seen, planned)
+
+    def _record(self, resource: AnyResource, decision: Decision, event: Event) -> None:
+        self._cluster.check()
+        decisions.record(self._catalogue, resource, decision, event, ACTOR)
 
     async def _write_status_of(self, seen: _Seen, planned: Plan) -> None:
         if planned.status != seen.resource.status:
@@ -433,72 +447,5 @@ def _beyond_serving(deployment: Deployment) -> Stalled | None:
     return None
 
 
-def _as_owner(resource: AnyResource) -> Owner:
-    ref, metadata = resource.ref, resource.metadata
-    return Owner(
-        kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=metadata.uid, generation=metadata.generation
-    )
-
-
-def _owned(child: AnyResource, owner: Owner) -> Document:
-    """A child as it is applied: its spec, and whose it is."""
-    ref = child.ref
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": ref.kind.value,
-        "metadata": {
-            "name": ref.name,
-            "namespace": ref.namespace,
-            "labels": {names.LABEL_KIND: owner.kind.value, names.LABEL_NAME: owner.name},
-            "ownerReferences": [owner_reference(owner)],
-        },
-        "spec": child.spec.document(),
-    }
-
-
-def _owner_of(metadata: Document) -> Ref | None:
-    """The resource of Levada's to which another belongs."""
-    for reference in metadata.get("ownerReferences", ()):
-        if reference.get("controller") and str(reference["apiVersion"]).startswith(f"{names.GROUP}/"):
-            return Ref(Kind(reference["kind"]), metadata["namespace"], reference["name"])
-    return None
-
-
-def _labelled(metadata: Document) -> Ref | None:
-    labels = metadata.get("labels", {})
-    with suppress(KeyError, ValueError):
-        return Ref(Kind(labels[names.LABEL_KIND]), metadata["namespace"], labels[names.LABEL_NAME])
-    return None
-
-
-def _is_known(document: Document, version: str) -> bool:
-    """Whether a document is no newer than what is known. (Versions can be compared: the API promises it since 1.34.)"""
-    try:
-        return int(document["metadata"]["resourceVersion"]) <= int(version)
-    except ValueError:
-        return False
-
-
-def _ref(kind: Kind, document: Document) -> Ref:
-    return Ref(kind, document["metadata"]["namespace"], document["metadata"]["name"])
-
-
-def _key(job: Document) -> tuple[str, str]:
-    return job["metadata"]["namespace"], job["metadata"]["name"]
-
-
 async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
     return await asyncio.to_thread(lambda: list(ask(*arguments)))
-
-
-def _readable(document: Document) -> Document:
-    """The document without the metadata that is no business of Levada's."""
-    kept = ("name", "namespace", "uid", "generation", "labels", "annotations")
-    return {**document, "metadata": {key: document["metadata"][key] for key in kept if key in document["metadata"]}}
-
-
-def _first(error: ValidationError) -> str:
-    problem: Any = error.errors()[0]
-    where = ".".join(map(str, problem["loc"]))
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message

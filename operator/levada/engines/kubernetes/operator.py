@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from kubernetes import client, config
 from levada import names
 from levada.engines.kubernetes import inference, metrics
 from levada.engines.kubernetes.cluster import Cluster, Unavailable
-from levada.engines.kubernetes.engine import KubernetesEngine
+from levada.engines.kubernetes.engine import WORKERS, KubernetesEngine
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods
 from levada.engines.kubernetes.lease import Lease, LeaseLost, LeaseTimes
@@ -72,6 +73,8 @@ async def _operate(
     settings: Settings, pods: StepPods, scorers: ScorerPods, namespaces: tuple[str, ...], liveness: str | None
 ) -> None:
     metrics.serve(settings.metrics_port)
+    # One for each worker and then some: a store that does not answer must not keep those from theirs who need it not.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="levada"))
     api = _api_client()
     lease = _lease_of(settings, api)
     cluster = Cluster(api, namespaces, lease.check) if lease is not None else Cluster(api, namespaces)

@@ -49,6 +49,11 @@ class Connection:
         """JetStream of that client."""
         return (await self.client()).jetstream(timeout=_ANSWER_SECONDS)
 
+    async def check(self) -> None:
+        """Raise StoreUnavailable while a connection that was lost is not made again."""
+        if not (await self.client()).is_connected:
+            raise StoreUnavailable(f"{self.place} does not answer: the connection was lost")
+
     async def close(self) -> None:
         if self._client is not None and not self._client.is_closed:
             await self._client.close()

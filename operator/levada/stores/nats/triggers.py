@@ -42,6 +42,7 @@ class NatsTriggers:
                 for message in messages:
                     yield _message(message)
                 if not messages:
+                    await self._connection.check()
                     yield None
         finally:
             with suppress(ConnectionClosedError):

@@ -1,0 +1,88 @@
+"""What documents of the API server say of resources of Levada's and of what belongs to them. Pure."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from levada import names
+from levada.engines.kubernetes.jobs import owner_reference
+from levada.names import Kind
+from levada.resources import AnyResource, Ref
+from levada.steps.io import Owner
+
+Document = dict[str, Any]
+
+
+def as_owner(resource: AnyResource) -> Owner:
+    """A resource as its steps and children know it."""
+    ref, metadata = resource.ref, resource.metadata
+    return Owner(
+        kind=ref.kind, namespace=ref.namespace, name=ref.name, uid=metadata.uid, generation=metadata.generation
+    )
+
+
+def owned(child: AnyResource, owner: Owner) -> Document:
+    """A child as it is applied: its spec, and whose it is."""
+    ref = child.ref
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": ref.kind.value,
+        "metadata": {
+            "name": ref.name,
+            "namespace": ref.namespace,
+            "labels": {names.LABEL_KIND: owner.kind.value, names.LABEL_NAME: owner.name},
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": child.spec.document(),
+    }
+
+
+def owner_of(metadata: Document) -> Ref | None:
+    """The resource of Levada's to which another belongs."""
+    for reference in metadata.get("ownerReferences", ()):
+        if reference.get("controller") and str(reference["apiVersion"]).startswith(f"{names.GROUP}/"):
+            return Ref(Kind(reference["kind"]), metadata["namespace"], reference["name"])
+    return None
+
+
+def labelled(metadata: Document) -> Ref | None:
+    """The resource that a label says something was made for."""
+    labels = metadata.get("labels", {})
+    with suppress(KeyError, ValueError):
+        return Ref(Kind(labels[names.LABEL_KIND]), metadata["namespace"], labels[names.LABEL_NAME])
+    return None
+
+
+def is_known(document: Document, version: str) -> bool:
+    """Whether a document is no newer than what is known. (Versions can be compared: the API promises it since 1.34.)"""
+    try:
+        return int(document["metadata"]["resourceVersion"]) <= int(version)
+    except ValueError:
+        return False
+
+
+def ref_of(kind: Kind, document: Document) -> Ref:
+    """What a resource is called."""
+    return Ref(kind, document["metadata"]["namespace"], document["metadata"]["name"])
+
+
+def key_of(job: Document) -> tuple[str, str]:
+    """Namespace and name."""
+    return job["metadata"]["namespace"], job["metadata"]["name"]
+
+
+def readable(document: Document) -> Document:
+    """The document without the metadata that is no business of Levada's."""
+    kept = ("name", "namespace", "uid", "generation", "labels", "annotations")
+    return {**document, "metadata": {key: document["metadata"][key] for key in kept if key in document["metadata"]}}
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a document, as one sentence."""
+    problem: Any = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
