@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.conftest import EXAMPLES, Demo
 from tests.e2e.pipelines import condition, levada
 from tests.support.waiting import until
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize(
@@ -39,21 +38,9 @@ def test_x8_an_example_runs_to_a_served_model(tmp_path: Path, name: str, metric:
     assert best > metric[1]
 
 
-def demo(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`make demo` without a terminal, with its home in a folder."""
-    return subprocess.run(
-        [sys.executable, EXAMPLES / "demo.py"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def steps(folder: Path) -> dict[Path, int]:
-    """When each step of the demo's home ended."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob(".levada/flights/jobs/*/*/*/termination.json")}
+def steps(home: Path) -> dict[Path, int]:
+    """When each step of a home ended."""
+    return {path: path.stat().st_mtime_ns for path in home.glob("jobs/*/*/*/termination.json")}
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -66,30 +53,29 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_x8_the_demo_leads_from_raw_files_to_a_traced_score_and_ends_and_again_does_no_work_twice(
-    tmp_path: Path,
-) -> None:
-    done = demo(tmp_path)
+@pytest.mark.xdist_group("flights")
+def test_x8_the_demo_leads_from_raw_files_to_a_traced_score_and_ends_and_again_does_no_work_twice(demo: Demo) -> None:
+    done = demo.first
 
     assert done.returncode == 0, done.stderr
     assert "rocAuc" in done.stdout
     report = next(
         line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("Evaluation report: ")
     )
-    assert (tmp_path / report).exists()
+    assert (demo.folder / report).exists()
     lines = done.stdout.splitlines()
     curl = next(number for number, line in enumerate(lines) if line.startswith("$ curl "))
     assert 0 < json.loads(lines[curl + 1])["predictions"][0]["probabilities"][1] < 1
     assert "source flights-2013-01.csv.gz" in done.stdout[done.stdout.index("$ levada lineage") :]
-    assert processes_of(tmp_path) == []
+    assert processes_of(demo.folder) == []
 
-    before = steps(tmp_path)
-    again = demo(tmp_path)
+    before = steps(demo.home)
+    again = demo.again()
 
     assert again.returncode == 0, again.stderr
     assert before
-    assert steps(tmp_path) == before
-    assert processes_of(tmp_path) == []
+    assert steps(demo.home) == before
+    assert processes_of(demo.folder) == []
 
 
 def test_x8_a_demo_that_is_interrupted_in_the_middle_of_its_work_says_so(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from levada.names import Kind
 from levada.resources import Ref
 from levada.stores.open import open_objects
 from levada.stores.ports import Objects
+from tests.e2e.conftest import EXAMPLES, Demo
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("flights")  # one run serves all of its tests
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS_AT_ONCE = 5000
 TEST_ROWS = 65_469  # 20 % of the 327,346 flights that arrived
 
@@ -46,36 +46,26 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("flights")
-    subprocess.run([sys.executable, EXAMPLES / "data.py", "flights"], check=True, timeout=120)
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "levada.cli",
-        "run",
-        "-f",
-        EXAMPLES / "flights",
-        "--serve",
-        "--home",
-        folder / "home",
-    ]
+def served(demo: Demo) -> Iterator[Served]:
+    folder, home = demo.folder, demo.home
+    command: list[str | Path] = [sys.executable, "-m", "levada.cli"]
+    command += ["run", "-f", EXAMPLES / "flights", "--serve", "--home", home]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        until(lambda: status(folder, Kind.SCORING_RUN, "flights-test").get("scores"), process)
-        url = until(lambda: status(folder, Kind.DEPLOYMENT, "flights-late").get("url"), process)
-        with settings_of(folder / "home") as settings:
-            yield Served(folder / "home", url, *batch_scores(open_objects(settings), folder))
+        until(lambda: status(home, Kind.SCORING_RUN, "flights-test").get("scores"), process)
+        url = until(lambda: status(home, Kind.DEPLOYMENT, "flights-late").get("url"), process)
+        with settings_of(home) as settings:
+            yield Served(home, url, *batch_scores(open_objects(settings), home))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(60)
 
 
-def status(folder: Path, kind: Kind, name: str) -> dict[str, Any]:
+def status(home: Path, kind: Kind, name: str) -> dict[str, Any]:
     """The status of a resource; empty as long as there is none."""
-    record = Home(folder / "home").get(Ref(kind, "default", name))
+    record = Home(home).get(Ref(kind, "default", name))
     return record.resource.status.document() if record is not None else {}
 
 
@@ -83,12 +73,12 @@ def read(objects: Objects, key: str) -> pa.Table:
     return pq.read_table(io.BytesIO(objects.get(key)))
 
 
-def batch_scores(objects: Objects, folder: Path) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+def batch_scores(objects: Objects, home: Path) -> tuple[pa.Table, np.ndarray[Any, Any]]:
     """The test part's rows as a caller would send them, and their scores from the ScoringRun."""
-    scores_prefix = objects.key(status(folder, Kind.SCORING_RUN, "flights-test")["scores"]["uri"])
+    scores_prefix = objects.key(status(home, Kind.SCORING_RUN, "flights-test")["scores"]["uri"])
     scores = ScoresManifest.from_bytes(objects.get(f"{scores_prefix}manifest.json"))
     values = pa.concat_tables([read(objects, scores_prefix + file.key) for file in scores.files])["value"]
-    best = status(folder, Kind.TRAINING_RUN, "flights-late")["best"]["name"]
+    best = status(home, Kind.TRAINING_RUN, "flights-late")["best"]["name"]
     model = ModelManifest.from_bytes(objects.get(f"models/default/{best}/manifest.json"))
     assert model.split_prefix is not None
     assert model.features_prefix is not None
@@ -119,7 +109,7 @@ def endpoint(served: Served) -> Iterator[tuple[http.client.HTTPConnection, str]]
 
 
 def test_eval1_the_model_reaches_its_goal_on_the_last_fifth_of_the_year(served: Served) -> None:
-    best = status(served.home.parent, Kind.TRAINING_RUN, "flights-late")["best"]
+    best = status(served.home, Kind.TRAINING_RUN, "flights-late")["best"]
 
     assert best["metric"] == "rocAuc"
     assert best["value"] >= 0.68

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pipelines import Outcome, Pipeline, condition, levada, small_pipeline
+from tests.e2e.pipelines import PIPELINE, Outcome, Pipeline, condition, levada, small_pipeline
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("local-run")  # one run serves all of its tests
@@ -238,6 +238,7 @@ def test_x5_a_server_that_is_killed_ends_the_run_with_one_sentence_and_the_next_
     tmp_path: Path, server: str
 ) -> None:
     pipeline = small_pipeline(tmp_path / "p", rows=300)
+    pipeline.write("pipeline.yaml", "---".join(PIPELINE.split("---")[:4]))  # the data and their features
     command = [sys.executable, "-m", "levada.cli", "run", "-f", "."]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=pipeline.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
