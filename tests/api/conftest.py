@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,15 @@ def empty_space(
     tmp_path: Path,
 ) -> Iterator[Space]:
     """A namespace with the stores' Secret, where no operator runs yet."""
+    with new_space(api_server, connection, stores, pods, tmp_path) as space:
+        yield space
+
+
+@contextmanager
+def new_space(
+    api_server: ApiServer, connection: client.ApiClient, stores: Endpoints, pods: PodRunner, folder: Path
+) -> Iterator[Space]:
+    """A namespace with the stores' Secret; its operators, which log into the folder, end with the block."""
     core = client.CoreV1Api(connection)
     made = core.create_namespace(
         {
@@ -127,6 +137,8 @@ def empty_space(
     secret = {"metadata": {"name": "levada-stores"}, "stringData": stores.environment()}
     core.create_namespaced_secret(namespace, secret)
     others = (client.BatchV1Api(connection), client.CustomObjectsApi(connection))
-    space = Space(namespace, api_server, core, *others, stores, pods, tmp_path / "operator.log")
-    yield space
-    space.end_all()
+    space = Space(namespace, api_server, core, *others, stores, pods, folder / "operator.log")
+    try:
+        yield space
+    finally:
+        space.end_all()

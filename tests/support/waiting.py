@@ -12,9 +12,9 @@ T = TypeVar("T")
 GIVE_UP = 120.0  # seconds; a guard, not a measurement
 
 
-def until(look: Callable[[], T | None], process: subprocess.Popen[bytes] | None = None) -> T:
+def until(look: Callable[[], T | None], process: subprocess.Popen[bytes] | None = None, seconds: float = GIVE_UP) -> T:
     """What `look` sees once it sees something; fails when `process` ends before that."""
-    deadline = time.monotonic() + GIVE_UP
+    deadline = time.monotonic() + seconds
     while True:
         seen = look()
         if seen:
