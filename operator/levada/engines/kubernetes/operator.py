@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -85,19 +86,40 @@ async def _operate(
     engine = KubernetesEngine(cluster, *stores, pods, scorers, sources, progress_every)
     await _look(engine)  # also tells what there is to watch
     health = _Health()
-    watching = kopf.operator(
-        registry=_registry(engine, health),
-        settings=_kopf_settings(),
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        standalone=True,
-        liveness_endpoint=liveness,
+    watches, ending = asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=_registry(engine, health),
+            settings=_kopf_settings(),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
+            liveness_endpoint=liveness,
+            ready_flag=watches,
+            stop_flag=ending,
+        )
     )
+    leading = _lead(lease, lambda: _reconcile(settings, engine, catalogue, health))
     try:
         # A standby watches as well, so that it has a picture when its time comes; it plans and writes nothing.
-        await _together(watching, _lead(lease, lambda: _reconcile(settings, engine, catalogue, health)))
+        await _together(_ended(watching), _told_to_end(watches), leading)
     finally:
+        ending.set()
+        await asyncio.gather(watching, return_exceptions=True)
         catalogue.close()
+
+
+async def _ended(watching: asyncio.Task[None]) -> None:
+    await asyncio.shield(watching)
+
+
+async def _told_to_end(watches: asyncio.Event) -> None:
+    """Wait for a signal to end. kopf takes signals until it watches; it ends last, since it cancels what still runs."""
+    await watches.wait()
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()
 
 
 async def _lead(lease: Lease | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
