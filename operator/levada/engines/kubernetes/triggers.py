@@ -89,9 +89,8 @@ class TriggerListener:
             except (StoreUnavailable, OSError) as error:
                 if key not in self._problems:
                     log.warning("messages are not heard", resource=str(ref), subject=subject, error=str(error))
-                    self._problems[key] = (
-                        f"messages are not heard since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: {error}"
-                    )
+                    since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                    self._problems[key] = f"messages on '{subject}' are not heard since {since}: {error}"
                     self._changed(ref)
             await asyncio.sleep(wait)
             wait = min(longest, 2 * wait)
