@@ -235,7 +235,7 @@ def test_k8s3_what_is_changed_by_hand_is_put_back(delivery: Delivery) -> None:
     space = delivery.space
     before, told = space.get(Kind.DATASET, "flights"), len(delivery.changes())
     where = (names.GROUP, names.VERSION, space.namespace, PLURALS[Kind.DATASET], "flights")
-    by_hand = {"spec": {"schedule": {"cron": "0 4 * * *"}}}
+    by_hand = {"spec": {"schedule": {"concurrencyPolicy": "Allow"}}}
     space.custom.patch_namespaced_custom_object(*where, by_hand, field_manager="kubectl-edit")
     assert space.wait(Kind.DATASET, "flights", "Ready")["spec"] != before["spec"]  # the operator goes by it meanwhile
 
