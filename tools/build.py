@@ -52,6 +52,7 @@ PROGRAMS = {
     "kstatus": Program("kstatus", "."),
     "kube-apiserver": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     "kube-controller-manager": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kube-network-policies": Program("network-policies", "sigs.k8s.io/kube-network-policies/cmd"),
     "kube-proxy": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
     "kube-scheduler": Program("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": Program("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),

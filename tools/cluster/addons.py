@@ -65,8 +65,13 @@ def install_kserve(kubectl: Kubectl, helm: Path) -> None:
     kubectl.apply(objects)
 
 
-def install_volumes(kubectl: Kubectl, layout: Layout) -> None:
-    """Volumes on the node's disk, for any claim: nothing provisions them on demand."""
+def install_node(kubectl: Kubectl, layout: Layout) -> None:
+    """What a node has from its maker: rights of the DNS server, network policies, and volumes.
+
+    The volumes lie on its disk and are for any claim: nothing provisions them on demand.
+    """
+    kubectl.apply_file("dns.yaml")
+    kubectl.apply_file("network-policies.yaml")
     storage_class = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -77,10 +82,16 @@ def install_volumes(kubectl: Kubectl, layout: Layout) -> None:
     kubectl.apply([storage_class, *(_volume(layout, number) for number in range(VOLUMES))])
 
 
-def await_ready(kubectl: Kubectl) -> None:
-    """Wait until the node, the stores and KServe are ready."""
+def await_node(kubectl: Kubectl) -> None:
+    """Wait until the node is ready and enforces network policies."""
     timeout = f"--timeout={READY_SECONDS}s"
     kubectl.run("wait", "--for=condition=Ready", "node", "--all", timeout)
+    kubectl.run("rollout", "status", "daemonset/kube-network-policies", "--namespace=kube-system", timeout)
+
+
+def await_ready(kubectl: Kubectl) -> None:
+    """Wait until the stores and KServe are ready."""
+    timeout = f"--timeout={READY_SECONDS}s"
     for name in ("postgres", "nats", "minio"):
         kubectl.run("rollout", "status", f"statefulset/{name}", f"--namespace={STORES}", timeout)
     kubectl.run("rollout", "status", "deployment", f"--namespace={kserve.NAMESPACE}", timeout)

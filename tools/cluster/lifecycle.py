@@ -46,11 +46,11 @@ def up_own() -> Path:
         with ThreadPoolExecutor() as pool, step("installed and ready"):
             imported = pool.submit(import_images, layout, archives)
             await_api(layout)
-            kubectl.apply_file("dns.yaml")
-            addons.install_volumes(kubectl, layout)
+            addons.install_node(kubectl, layout)
             addons.install_stores(kubectl)
             addons.install_kserve(kubectl, helm)
             imported.result()
+            addons.await_node(kubectl)
             addons.await_ready(kubectl)
     say(f"the cluster is ready: export KUBECONFIG={layout.kubeconfig}   (kubectl: {kubectl_path})")
     return layout.kubeconfig

@@ -26,6 +26,9 @@ from tools.cluster.layout import Layout
 LINK = "node0"
 """The node's end of the link to the machine."""
 
+POLICY_QUEUE = "100"
+"""Where the enforcer of network policies takes new connections from: manifests/network-policies.yaml."""
+
 RESTART_SECONDS = 1.0
 POLL_SECONDS = 0.2
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -52,7 +55,14 @@ def prepare_network(layout: Layout) -> None:
     _run("ip", "address", "add", f"{layout.node}/32", "dev", LINK)
     _run("ip", "link", "set", LINK, "up")
     _run("ip", "route", "add", f"{layout.machine}/32", "dev", LINK, "src", str(layout.node))
+    # Without a default route, the node's own way to Services: kube-proxy only sees what is routed somewhere.
+    _run("ip", "route", "add", str(layout.services), "dev", LINK, "src", str(layout.node))
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # Each new connection of pods waits for the enforcer's word; until the enforcer is there, it passes. Those from the
+    # machine are the administrator's, and pass as the node's do.
+    new = ["-m", "conntrack", "--ctstate", "NEW", "!", "--source", str(layout.machine)]
+    queue = ["-j", "NFQUEUE", "--queue-num", POLICY_QUEUE, "--queue-bypass"]
+    _run("iptables", "--table", "mangle", "--append", "FORWARD", *new, *queue)
 
 
 class Supervisor:
