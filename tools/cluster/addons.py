@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,21 @@ def install_kserve(kubectl: Kubectl, helm: Path) -> None:
     charts = module_folder("kserve", "github.com/kserve/kserve") / "charts"
     crds, objects = kserve.render(helm, charts, REGISTRY, TAG)
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kserve.NAMESPACE}}, *crds])
-    # Not `condition=Established`, which fails while there are no conditions yet.
-    established = """--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True"""
-    kubectl.run("wait", established, "--timeout=60s", *(f"crd/{crd['metadata']['name']}" for crd in crds))
+    await_established(kubectl, [crd["metadata"]["name"] for crd in crds])
     kubectl.apply(objects)
+
+
+def await_established(kubectl: Kubectl, definitions: list[str]) -> None:
+    """Wait until custom resources can be applied. `kubectl wait` fails while a definition has no conditions yet."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        found = json.loads(kubectl.run("get", "crd", *definitions, "--output=json"))["items"]
+        conditions = [one.get("status", {}).get("conditions") or [] for one in found]
+        if all(any(c["type"] == "Established" and c["status"] == "True" for c in of_one) for of_one in conditions):
+            return
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the definitions of KServe were not established in {READY_SECONDS} s")
+        time.sleep(0.2)
 
 
 def install_node(kubectl: Kubectl, layout: Layout) -> None:
