@@ -96,6 +96,7 @@ class PodRunner:
             for pod in pods:
                 uid = pod["metadata"]["uid"]
                 waiting = pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
+                waiting = waiting and _is_of_a_job(pod)
                 if waiting and uid not in self._running:
                     self._running[uid] = threading.Thread(target=self._run_pod, args=(pod,))
                     self._running[uid].start()
@@ -213,3 +214,8 @@ def _mounted(text: str, mounts: dict[str, Path]) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_of_a_job(pod: Document) -> bool:
+    """Others are the tests' own to bring up."""
+    return "batch.kubernetes.io/job-name" in pod["metadata"].get("labels", {})

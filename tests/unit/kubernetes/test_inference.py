@@ -59,7 +59,7 @@ def test_dep3_another_set_of_versions_is_another_template_of_pods_and_the_same_s
     other = predictor(replace(SERVING, versions=SERVING.versions[:1]))["annotations"]
 
     assert first == predictor()["annotations"]
-    assert (first["levada.dev/versions"], other["levada.dev/versions"]) == ("1,2", "1")
+    assert (first["levada.dev/serves"], other["levada.dev/serves"]) == ("2", "1")
     assert first["levada.dev/set"] != other["levada.dev/set"]
 
 

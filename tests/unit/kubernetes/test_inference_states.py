@@ -13,14 +13,14 @@ from levada.serving.config import GivenUp
 
 SERVICE: dict[str, Any] = {
     "metadata": {"name": "late"},
-    "spec": {"predictor": {"annotations": {"levada.dev/versions": "1,2", "levada.dev/set": "new"}}},
+    "spec": {"predictor": {"annotations": {"levada.dev/serves": "2", "levada.dev/set": "new"}}},
     "status": {"url": "http://late.example.com", "address": {"url": "http://late-predictor.team.svc.cluster.local"}},
 }
 
 
-def pod(name: str, of: str, versions: str, *, ready: bool = True, **more: Any) -> dict[str, Any]:
+def pod(name: str, of: str, serves: str, *, ready: bool = True, **more: Any) -> dict[str, Any]:
     condition = {"type": "Ready", "status": "True" if ready else "False"}
-    annotations = {"levada.dev/set": of, "levada.dev/versions": versions}
+    annotations = {"levada.dev/set": of, "levada.dev/serves": serves}
     container = {"name": "kserve-container", "ready": ready, "state": more.pop("state", {"running": {}})}
     container |= {"lastState": more.pop("last", {})}
     status = {"conditions": [condition], "containerStatuses": [container], **more.pop("status", {})}
@@ -39,27 +39,31 @@ CRASHED: dict[str, Any] = {"waiting": {"reason": "CrashLoopBackOff"}}
 
 
 def test_dep1_versions_are_ready_when_all_new_scorers_are() -> None:
-    state = observe(pod("a", "new", "1,2"), pod("b", "new", "1,2"))
+    state = observe(pod("a", "new", "2"), pod("b", "new", "2"))
 
-    assert state.ready_versions == {1, 2}
+    assert state.ready_versions == {2}
     assert (state.message, dict(state.failed)) == ("", {})
 
 
 def test_dep3_while_old_scorers_answer_the_new_set_is_not_ready() -> None:
-    state = observe(pod("old", "old", "1"), pod("a", "new", "1,2"))
+    state = observe(pod("old", "old", "1"), pod("a", "new", "2"))
 
     assert state.ready_versions == {1}
     assert state.message == "1 of 1 new scorers are ready"
 
 
+def test_dep4_a_version_that_old_scorers_only_keep_warm_is_not_the_one_that_serves() -> None:
+    assert observe(pod("old", "old", "2"), pod("a", "new", "1", ready=False)).ready_versions == {2}
+
+
 def test_dep3_scorers_that_are_ending_do_not_count() -> None:
-    assert observe(pod("old", "old", "1", deletionTimestamp="now"), pod("a", "new", "1,2")).ready_versions == {1, 2}
+    assert observe(pod("old", "old", "1", deletionTimestamp="now"), pod("a", "new", "2")).ready_versions == {2}
 
 
 def test_dep3_a_scorer_that_gave_up_says_which_version_cannot_be_served() -> None:
     why = "model.onnx has another digest"
     message = GivenUp(failed={2: why}).to_bytes().decode()
-    state = observe(pod("old", "old", "1"), pod("a", "new", "1,2", ready=False, state=CRASHED, last=ended(3, message)))
+    state = observe(pod("old", "old", "1"), pod("a", "new", "2", ready=False, state=CRASHED, last=ended(3, message)))
 
     assert state.ready_versions == {1}
     assert {v: (error.reason, error.message) for v, error in state.failed.items()} == {2: (Reason.NOT_READY, why)}
@@ -75,14 +79,14 @@ def test_dep3_a_scorer_that_gave_up_says_which_version_cannot_be_served() -> Non
     ],
 )
 def test_x5_what_ends_a_scorer_is_said_and_is_no_fault_of_a_version(last: dict[str, Any], says: str) -> None:
-    state = observe(pod("a", "new", "1,2", ready=False, state=CRASHED, last=last))
+    state = observe(pod("a", "new", "2", ready=False, state=CRASHED, last=last))
 
     assert says in state.message
     assert not state.failed
 
 
 def test_x5_a_scorer_that_was_killed_and_is_ready_again_is_well() -> None:
-    assert observe(pod("a", "new", "1,2", last=ended(137))).message == ""
+    assert observe(pod("a", "new", "2", last=ended(137))).message == ""
 
 
 def test_x5_models_that_cannot_be_read_are_said() -> None:

@@ -31,6 +31,7 @@ _PAGE = 500
 _ABSENT = "0"  # as a resourceVersion in an apply: of something that is not there
 _CUSTOM = {"group": names.GROUP, "version": names.VERSION}
 _INFERENCE = {"group": inference.GROUP, "version": inference.VERSION, "plural": inference.PLURAL}
+_NOT_DECLARED = "field not declared in schema"  # said with status 500, though waiting does not help
 _TIMEOUT = (5, 30)  # seconds to connect, and to answer
 
 
@@ -285,7 +286,7 @@ def errors() -> Iterator[None]:
         message = _message(error)
         if error.status == 409:
             raise Conflict(message) from error
-        if error.status == 429 or error.status >= 500:
+        if error.status == 429 or (error.status >= 500 and _NOT_DECLARED not in message):
             raise Unavailable(f"the API server asks for patience: {message}") from error
         if error.status == 404 and _is_of_no_kind(error):
             raise Missing(message) from error

@@ -18,7 +18,7 @@ CONTAINER = "kserve-container"
 INITIALIZER = "storage-initializer"
 FORMAT = "levada"  # model format that the ClusterServingRuntime supports
 MODELS = "/mnt/models"
-VERSIONS_ANNOTATION = f"{names.GROUP}/versions"  # on each pod: the numbers of the versions that it holds
+SERVES_ANNOTATION = f"{names.GROUP}/serves"  # on each pod: the one that answers requests which name no version
 SET_ANNOTATION = f"{names.GROUP}/set"  # on each pod: a digest of its configuration
 # Told to end, a scorer accepts connections until every proxy has heard of it, ends what is under way, and records.
 DRAIN_SECONDS, GRACE_SECONDS = 5, 60
@@ -59,7 +59,7 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
     predictor = kserve.V1beta1PredictorSpec(
         model=container,
         annotations={
-            VERSIONS_ANNOTATION: ",".join(str(v.version) for v in serving.versions),
+            SERVES_ANNOTATION: str(_first(serving).version),
             SET_ANNOTATION: names.short_hash(config),
         },
         deployment_strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from levada.engines.kubernetes.inference import CONTAINER, INITIALIZER, SET_ANNOTATION, VERSIONS_ANNOTATION
+from levada.engines.kubernetes.inference import CONTAINER, INITIALIZER, SERVES_ANNOTATION, SET_ANNOTATION
 from levada.engines.kubernetes.states import waits_for
 from levada.planners.plan import ServingState
 from levada.resources.conditions import Reason
@@ -19,7 +19,8 @@ Document = Mapping[str, Any]
 def serving_state(service: Document, pods: Iterable[Document], *, external: bool) -> ServingState:
     """How an InferenceService stands; `pods`: all of its scorers, `external`: whether its URL is the one from outside.
 
-    A new set of versions is ready once no scorer with another set is: until then requests may reach either.
+    A version is ready where it answers requests that name none: to hold it warm is not to serve it. What new scorers
+    serve is ready once no old one answers: until then requests may reach either.
     """
     wanted = service["spec"]["predictor"].get("annotations", {}).get(SET_ANNOTATION)
     alive = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -31,7 +32,7 @@ def serving_state(service: Document, pods: Iterable[Document], *, external: bool
         if (end := _given_up(pod)) is not None:
             failed |= {v: StepError(reason=Reason.NOT_READY, message=why) for v, why in end.failed.items()}
     return ServingState(
-        ready_versions=frozenset(version for pod in answering for version in _versions(pod)),
+        ready_versions=frozenset(int(_annotation(pod, SERVES_ANNOTATION)) for pod in answering),
         url=_url(service, external=external),
         message=_message(service, new, old),
         failed=failed,
@@ -106,10 +107,6 @@ def _last_end(container: Document) -> Document | None:
 def _is_ready(pod: Document) -> bool:
     conditions = (pod.get("status") or {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _versions(pod: Document) -> list[int]:
-    return [int(number) for number in _annotation(pod, VERSIONS_ANNOTATION).split(",") if number]
 
 
 def _annotation(pod: Document, name: str) -> str:

@@ -112,7 +112,7 @@ class Services:
 
 
 def _why(message: str) -> str:
-    if "not declared in schema" in message or "unknown field" in message:
+    if "field not declared in schema" in message:
         return f"this KServe is too old, install 0.17 or later: {message}"
     return f"KServe refuses it: {message}"
 
