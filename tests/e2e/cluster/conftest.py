@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from tools.cluster import given
 from tools.cluster.addons import STORES, Kubectl
 from tools.cluster.layout import own_state
 from tools.cluster.lifecycle import TESTS_USE
-from tools.cluster.node import is_running
+from tools.cluster.node import find, is_running
+
+from .installed import RELEASE, Installed, install
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,15 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
     yield name
     cluster.kubectl.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def levada(cluster: Cluster, kubeconfig: Path) -> Iterator[Installed]:
+    """Levada from its chart, with the stores that it brings, for the whole cluster."""
+    (helm,) = ensure(["helm"])
+    layout = find(own_state())
+    installed = install(cluster.kubectl, helm, kubeconfig, layout.containerd_socket if layout else None)
+    yield installed
+    installed.clear()
+    command = [str(helm), f"--kubeconfig={kubeconfig}", f"--namespace={RELEASE}", "uninstall", RELEASE, "--wait"]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)

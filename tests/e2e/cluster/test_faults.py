@@ -1,0 +1,197 @@
+"""Whatever is killed in the middle of a pipeline on a real cluster, it ends as if nothing had been."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from tests.e2e.cluster.installed import RELEASE, Document, Installed
+from tests.e2e.pipelines import PIPELINE, small_pipeline
+from tests.support.waiting import until
+from tools.cluster import node
+from tools.cluster.layout import own_state
+
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+
+ROWS = 600
+OPERATOR = "app.kubernetes.io/component=operator"
+SCORERS = "levada.dev/kind=Deployment"
+
+
+@pytest.fixture
+def pipeline(levada: Installed, tmp_path: Path) -> Iterator[list[Document]]:
+    """The small pipeline, its raw data in the bucket, nothing of it applied yet."""
+    levada.clear()
+    levada.upload(small_pipeline(tmp_path, ROWS).folder)
+    yield list(yaml.safe_load_all(PIPELINE))
+    levada.clear()
+
+
+def is_done(levada: Installed) -> bool:
+    runs = levada.get("scoringruns.levada.dev")["items"]
+    return any(
+        c["type"] == "Complete" and c["status"] == "True" for r in runs for c in r["status"].get("conditions", ())
+    )
+
+
+def made(levada: Installed) -> dict[str, int]:
+    """How many there are of what a pipeline makes: artifacts of the catalogue by type, Jobs, versions, scores."""
+    sql = "SELECT type, count(*) FROM artifacts WHERE namespace = %s GROUP BY type"
+    with psycopg.connect(levada.settings().postgres_dsn.get_secret_value()) as connection:
+        found = {str(type): int(count) for type, count in connection.execute(sql, (levada.namespace,))}
+    return found | {
+        "jobs": len(levada.get("jobs")["items"]),
+        "versions": len(levada.get("mdep/returns")["status"]["versions"]),
+        "rows scored": levada.get("srun/all-orders")["status"]["scores"]["rows"],
+    }
+
+
+def kill_operator(levada: Installed) -> bool:
+    return any(levada.kill(pod) for pod in levada.pods(OPERATOR, namespace=RELEASE))
+
+
+def kill_step(levada: Installed) -> bool:
+    return any(levada.kill(pod, "step") for pod in levada.pods("levada.dev/execution"))
+
+
+def kill_scorer(levada: Installed) -> bool:
+    return any(levada.kill(pod, "kserve-container") for pod in levada.pods(SCORERS))
+
+
+def test_x5_killing_operator_steps_and_scorers_ten_times_changes_nothing(
+    levada: Installed, pipeline: list[Document]
+) -> None:
+    undisturbed = run(levada, pipeline, lambda: None)
+    dice = random.Random(4)
+    ways: list[Callable[[Installed], bool]] = [kill_operator, kill_step, kill_step, kill_scorer]
+    killed: Counter[str] = Counter()
+
+    def is_enough() -> bool:
+        return killed.total() >= 10 and len(+killed) == 3
+
+    def kill() -> None:
+        threading.Event().wait(dice.uniform(0.3, 3))  # at some moment, not at a condition
+        way = dice.choice(ways)
+        if not is_enough():
+            killed[way.__name__] += way(levada)
+
+    while not is_enough():
+        assert run(levada, pipeline, kill) == undisturbed, killed
+
+
+def run(levada: Installed, pipeline: list[Document], meanwhile: Callable[[], None]) -> dict[str, int]:
+    """The pipeline once more from nothing; what it has made."""
+    levada.clear()
+    levada.forget()
+    levada.apply(*pipeline)
+    while not is_done(levada):
+        meanwhile()
+    levada.wait("mdep/returns", "Ready")
+    return made(levada)
+
+
+@contextmanager
+def asking(levada: Installed) -> Iterator[list[BaseException]]:
+    """A client that goes on asking the scorer while the block runs; what failed."""
+    url = levada.get("mdep/returns")["status"]["url"].replace("/v2/", "/v1/") + ":predict"
+    row = {"order_id": 1, "shop": "s1", "price": 20.0, "colour": "red", "at": "2024-01-01T00:00:00Z"}
+    columns = {i["name"] for i in levada.ask(url.replace("/v1/", "/v2/").removesuffix(":predict"))["inputs"]}
+    body = {"instances": [{name: value for name, value in row.items() if name in columns}]}
+    failed: list[BaseException] = []
+    answered = 0
+    ended = threading.Event()
+    ask = levada.asker(url)
+
+    def run() -> None:
+        nonlocal answered
+        while not ended.wait(0.05):
+            try:
+                ask(body)
+                answered += 1
+            except BaseException as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield failed
+    finally:
+        ended.set()
+        thread.join()
+    assert answered > 0
+
+
+@pytest.mark.parametrize("what", ["nats", "minio", "postgres", "etcd", "kube-apiserver"])
+def test_x5_what_a_run_needs_may_go_away_and_come_back_while_the_scorer_answers(
+    levada: Installed, pipeline: list[Document], what: str
+) -> None:
+    levada.apply(*pipeline)
+    levada.wait("mdep/returns", "Ready")
+    with asking(levada) as failed:
+        again = [run_again(d, what) for d in pipeline if d["kind"] == "Dataset"]
+        levada.apply(*again)
+        until(lambda: any(is_running(job) for job in levada.get("jobs")["items"]))
+        if what in ("etcd", "kube-apiserver"):
+            node.kill_component(own_state(), what)
+        else:
+            (pod,) = levada.pods(f"app.kubernetes.io/component={what}", namespace=RELEASE)
+            assert levada.kill(pod)
+        until(lambda: quietly(lambda: all_observed(levada)), seconds=200)
+    assert not failed
+    for name in ("orders", "shops"):
+        assert levada.get(f"dset/{name}")["status"]["batchCount"] == 2
+
+
+def run_again(dataset: Document, what: str) -> Document:
+    """The manifest with a request for another ingestion."""
+    metadata = {**dataset["metadata"], "annotations": {"levada.dev/requested-at": what}}
+    return {**dataset, "metadata": metadata}
+
+
+def is_running(job: Document) -> bool:
+    return bool(job["status"].get("active"))
+
+
+def all_observed(levada: Installed) -> bool:
+    datasets: list[Any] = levada.get("datasets.levada.dev")["items"]
+    runs = levada.get("scoringruns.levada.dev")["items"]
+    return all(d["status"].get("batchCount") == 2 for d in datasets) and all(map(is_settled, [*datasets, *runs]))
+
+
+def is_settled(resource: Document) -> bool:
+    conditions = {c["type"]: c["status"] for c in resource["status"].get("conditions", ())}
+    return conditions.get("Reconciling") != "True" and conditions.get("Ready") == "True"
+
+
+def quietly(look: Callable[[], bool]) -> bool:
+    """What is seen; nothing while the API server is away."""
+    try:
+        return look()
+    except Exception:
+        return False
+
+
+def test_x5_deleting_in_any_order_never_waits_for_the_operator(levada: Installed, pipeline: list[Document]) -> None:
+    levada.apply(*pipeline)
+    levada.wait("train/returns", "Complete")
+    levada.run("scale", "deployment/levada-operator", "--replicas=0", namespace=RELEASE)
+    try:
+        until(lambda: not levada.pods(OPERATOR, namespace=RELEASE))
+        for kind, name in [(d["kind"], d["metadata"]["name"]) for d in pipeline]:
+            plural = "modeldeployments" if kind == "Deployment" else f"{kind.lower()}s"
+            levada.run("delete", f"{plural}.levada.dev", name, "--timeout=30s")
+        until(lambda: not levada.pods("levada.dev/kind"))
+        assert not levada.get("modelcandidates.levada.dev")["items"]
+        assert not levada.get("inferenceservices.serving.kserve.io")["items"]
+    finally:
+        levada.run("scale", "deployment/levada-operator", "--replicas=1", namespace=RELEASE)
+        levada.run("rollout", "status", "deployment/levada-operator", "--timeout=120s", namespace=RELEASE)
