@@ -57,9 +57,15 @@ def install_stores(kubectl: Kubectl) -> None:
 
 
 def install_kserve(kubectl: Kubectl, helm: Path) -> None:
-    """KServe in Standard mode."""
+    """KServe in Standard mode; its webhooks keep the certificate that they have."""
+    secret = kubectl.run(
+        "get", "secret", kserve.SECRET, f"--namespace={kserve.NAMESPACE}", "--ignore-not-found", "-ojson"
+    )
+    certificate = json.loads(secret)["data"] if secret else {}
+    if "ca.crt" not in certificate:
+        certificate = kserve.new_certificate()
     charts = module_folder("kserve", "github.com/kserve/kserve") / "charts"
-    crds, objects = kserve.render(helm, charts, REGISTRY, TAG)
+    crds, objects = kserve.render(helm, charts, REGISTRY, TAG, certificate)
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": kserve.NAMESPACE}}, *crds])
     await_established(kubectl, [crd["metadata"]["name"] for crd in crds])
     kubectl.apply(objects)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tools.cluster.certificates import Authority, KeyPair
+from tools.cluster.certificates import Authority
 
 NAMESPACE = "kserve"
 SERVICE = "kserve-webhook-server-service"
@@ -20,10 +20,20 @@ USER = 65532
 Object = dict[str, Any]
 
 
-def render(helm: Path, charts: Path, registry: str, tag: str) -> tuple[list[Object], list[Object]]:
-    """KServe's CRDs, and everything else, ready to be applied."""
+def render(
+    helm: Path, charts: Path, registry: str, tag: str, certificate: dict[str, str]
+) -> tuple[list[Object], list[Object]]:
+    """KServe's CRDs, and everything else, ready to be applied. `certificate`: see `new_certificate`."""
     crds = _template(helm, charts / "kserve-crd", {})
-    return crds, adapt(_template(helm, charts / "kserve-resources", values(registry, tag)))
+    return crds, adapt(_template(helm, charts / "kserve-resources", values(registry, tag)), certificate)
+
+
+def new_certificate() -> dict[str, str]:
+    """Data of the webhooks' Secret, made anew."""
+    authority = Authority("levada-kserve-ca")
+    pair = authority.issue(SERVICE, hosts=[f"{SERVICE}.{NAMESPACE}.svc", f"{SERVICE}.{NAMESPACE}"])
+    content = {"ca.crt": authority.pair.certificate, "tls.crt": pair.certificate, "tls.key": pair.key}
+    return {name: b64encode(pem).decode() for name, pem in content.items()}
 
 
 def values(registry: str, tag: str) -> Object:
@@ -48,18 +58,15 @@ def values(registry: str, tag: str) -> Object:
     return {"kserve": {"controller": controller, "storage": storage, "inferenceservice": {"resources": resources}}}
 
 
-def adapt(objects: list[Object]) -> list[Object]:
+def adapt(objects: list[Object], certificate: dict[str, str]) -> list[Object]:
     """The charts' objects with a webhook certificate made here, and a controller that is ready at once."""
-    authority = Authority("levada-kserve-ca")
-    pair = authority.issue(SERVICE, hosts=[f"{SERVICE}.{NAMESPACE}.svc", f"{SERVICE}.{NAMESPACE}"])
-    bundle = b64encode(authority.pair.certificate).decode()
-    adapted = [_certificate_secret(pair)]
+    adapted = [_certificate_secret(certificate)]
     for one in objects:
         if one["apiVersion"].startswith("cert-manager.io/"):
             continue
         if one["kind"] in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
             for webhook in one["webhooks"]:
-                webhook["clientConfig"]["caBundle"] = bundle
+                webhook["clientConfig"]["caBundle"] = certificate["ca.crt"]
         if one["kind"] == "Deployment":
             _adapt_controller(one["spec"]["template"]["spec"])
         adapted.append(one)
@@ -73,13 +80,13 @@ def _adapt_controller(spec: Object) -> None:
     manager["readinessProbe"] |= {"initialDelaySeconds": 0, "periodSeconds": 1}
 
 
-def _certificate_secret(pair: KeyPair) -> Object:
+def _certificate_secret(certificate: dict[str, str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "kubernetes.io/tls",
         "metadata": {"name": SECRET, "namespace": NAMESPACE},
-        "data": {"tls.crt": b64encode(pair.certificate).decode(), "tls.key": b64encode(pair.key).decode()},
+        "data": certificate,
     }
 
 
