@@ -136,6 +136,7 @@ NEEDED = [
     (("", "pods"), ("list", "watch")),
     (("", "configmaps"), ("get", "create", "delete")),
     (("events.k8s.io", "events"), ("create", "patch")),
+    (("", "events"), ("list",)),
     (("serving.kserve.io", "inferenceservices"), ("list", "watch", "create", "patch", "delete")),
 ]
 READ, WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete", "deletecollection")

@@ -67,6 +67,7 @@ def kill_scorer(levada: Installed) -> bool:
     return any(levada.kill(pod, "kserve-container") for pod in levada.pods(SCORERS))
 
 
+@pytest.mark.timeout(900)
 def test_x5_killing_operator_steps_and_scorers_ten_times_changes_nothing(
     levada: Installed, pipeline: list[Document]
 ) -> None:

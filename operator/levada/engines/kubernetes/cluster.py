@@ -93,6 +93,15 @@ class Cluster:
         for namespace in self._namespaces:
             yield from _pages(within, namespace=namespace, **ours)
 
+    def why_no_pods(self, job: Document) -> str:
+        """What the last of the warnings about a Job says that has no pods, such as a quota; empty if there is none."""
+        metadata = job["metadata"]
+        about = f"involvedObject.uid={metadata['uid']},reason=FailedCreate"
+        listed = self._core.list_namespaced_event
+        found = list(_pages(listed, namespace=metadata["namespace"], field_selector=about, _preload_content=False))
+        last = max(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={})
+        return str(last.get("message") or "")
+
     def make_job(self, config: Document, job: Document) -> None:
         """Make a Job and what it mounts, unless they are there."""
         namespace = job["metadata"]["namespace"]

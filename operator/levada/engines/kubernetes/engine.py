@@ -60,6 +60,7 @@ WORKERS = 8  # resources that are worked on at the same time
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.2, 60.0  # seconds; doubled with each failure of a resource
 DRAIN_SECONDS = 10.0  # how long the end waits for what is being worked on
 SAID_AFTER = 2  # failures of a resource in a row, then its status says what is in the way
+PODS_WITHIN = timedelta(seconds=5)  # a Job that has none by then is asked why
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
 
 
@@ -351,6 +352,9 @@ class KubernetesEngine:
                     if index not in job.results:
                         job.results[index] = await asyncio.to_thread(read_result, *place, index)
                 state = job_state(job.document, list(job.pods.values()), job.results.values())
+                if state.phase == "active" and not job.pods and _is_late(state, now):
+                    why = await asyncio.to_thread(self._cluster.why_no_pods, job.document)
+                    state = replace(state, last_failure=why)
                 since = job.asked or state.started_at
                 if state.phase == "active" and since is not None and now - since >= self._progress_every:
                     job.asked = now
@@ -431,14 +435,8 @@ class KubernetesEngine:
 
 
 def _beyond(resource: AnyResource) -> Stalled | None:
-    """What planners can do and this engine cannot yet."""
-    if isinstance(resource, Deployment):
-        return _beyond_serving(resource)
-    return None
-
-
-def _beyond_serving(deployment: Deployment) -> Stalled | None:
-    scaling = deployment.spec.autoscaling
+    """What planners can do and this engine cannot."""
+    scaling = resource.spec.autoscaling if isinstance(resource, Deployment) else None
     if scaling is not None and scaling.min_replicas == 0:
         message = (
             "spec.autoscaling.minReplicas: 0 cannot be woken by a request in KServe's Standard mode; use 1 or more"
@@ -449,3 +447,8 @@ def _beyond_serving(deployment: Deployment) -> Stalled | None:
 
 async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
     return await asyncio.to_thread(lambda: list(ask(*arguments)))
+
+
+def _is_late(job: JobState, now: datetime) -> bool:
+    """Whether a Job without pods should have some."""
+    return job.started_at is not None and now - job.started_at >= PODS_WITHIN
