@@ -1,4 +1,4 @@
-"""A real API server for the tests of this folder: one, in one xdist worker, since starting it takes seconds of CPU."""
+"""A real API server for the tests of this folder: one in each of two xdist workers, since it takes seconds of CPU."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "tools" / "build.py"
 
 
+LONG = ("test_gitops.py", "test_patience.py", "test_serving.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that use the API server in one worker (`--dist loadgroup`)."""
+    """Share two API servers, in two workers, between the tests that use one (`--dist loadgroup`)."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.xdist_group("api"))
+            item.add_marker(pytest.mark.xdist_group("api-long" if item.path.name in LONG else "api"))
 
 
 @pytest.fixture(scope="session")

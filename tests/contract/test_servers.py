@@ -79,7 +79,10 @@ def server_processes(home: Path) -> list[psutil.Process]:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # gone between the two
+        return True
 
 
 @contextmanager

@@ -150,12 +150,13 @@ def test_x8_a_forker_that_was_forked_from_the_engine_before_its_threads_starts_s
 
 def test_x8_with_threads_a_forker_is_a_process_of_its_own(tmp_path: Path) -> None:
     forker = Forker(tmp_path / "forker.log")
+    before = children_of(os.getpid())
     ending = threading.Event()
     thread = threading.Thread(target=ending.wait)
     thread.start()
     try:
         forker.fork_now()
-        assert children_of(os.getpid()) == []
+        assert set(children_of(os.getpid())) <= set(before)
     finally:
         ending.set()
         thread.join()
