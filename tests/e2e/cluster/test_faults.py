@@ -56,7 +56,7 @@ def made(levada: Installed) -> dict[str, int]:
 
 
 def kill_operator(levada: Installed) -> bool:
-    return any(kill_and_replace(levada, pod) for pod in levada.pods(OPERATOR, namespace=RELEASE))
+    return any(levada.kill(pod) for pod in levada.pods(OPERATOR, namespace=RELEASE))
 
 
 def kill_step(levada: Installed) -> bool:
@@ -64,13 +64,7 @@ def kill_step(levada: Installed) -> bool:
 
 
 def kill_scorer(levada: Installed) -> bool:
-    return any(kill_and_replace(levada, pod, "kserve-container") for pod in levada.pods(SCORERS))
-
-
-def kill_and_replace(levada: Installed, pod: Document, container: str = "") -> bool:
-    if killed := levada.kill(pod, container):
-        levada.replace(pod)
-    return killed
+    return any(levada.kill(pod, "kserve-container") for pod in levada.pods(SCORERS))
 
 
 @pytest.mark.timeout(900)
