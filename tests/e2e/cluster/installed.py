@@ -110,6 +110,12 @@ class Installed:
                 return done.returncode == 0
         return False
 
+    def replace(self, pod: Document) -> None:
+        """Have a pod made anew, whose container would be started again only after a pause that grows each time."""
+        metadata = pod["metadata"]
+        options = ("--grace-period=0", "--force", "--wait=false", "--ignore-not-found")
+        self.run("delete", "pod", metadata["name"], *options, namespace=metadata["namespace"])
+
     def clear(self) -> None:
         """Remove all of the team's resources, and wait until what they own is gone."""
         kinds = "datasets,featuresets,trainingruns,modelcandidates,modeldeployments,scoringruns"
