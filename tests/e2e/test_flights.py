@@ -116,6 +116,7 @@ def test_eval1_the_model_reaches_its_goal_on_the_last_fifth_of_the_year(served: 
     assert len(served.scores) == TEST_ROWS
 
 
+@pytest.mark.timeout(1200)  # one by one these are 65,469 requests, beside what the other workers do
 @pytest.mark.parametrize("at_once", [1, ROWS_AT_ONCE])
 def test_score1_every_test_row_scores_the_same_bits_online_as_in_the_batch(
     served: Served, endpoint: tuple[http.client.HTTPConnection, str], at_once: int
