@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from levada import names
 from levada.engines.kubernetes.jobs import NOBODY, owner_reference
-from levada.planners.plan import ServedVersion, Serving
-from levada.serving.config import ScorerConfig, ScorerVersion
+from levada.engines.scorers import leading, scorer_config
+from levada.planners.plan import Serving
 from levada.steps.io import Owner
 
 Document = dict[str, Any]
@@ -17,7 +18,7 @@ GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 CONTAINER = "kserve-container"
 INITIALIZER = "storage-initializer"
 FORMAT = "levada"  # model format that the ClusterServingRuntime supports
-MODELS = "/mnt/models"
+MODELS = Path("/mnt/models")
 SERVES_ANNOTATION = f"{names.GROUP}/serves"  # on each pod: the one that answers requests which name no version
 SET_ANNOTATION = f"{names.GROUP}/set"  # on each pod: a digest of its configuration
 # Told to end, a scorer accepts connections until every proxy has heard of it, ends what is under way, and records.
@@ -46,12 +47,12 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
     from kserve import models as kserve
     from kubernetes import client
 
-    config = _config(serving).to_bytes().decode()
+    config = scorer_config(serving, folder=MODELS, drain_seconds=DRAIN_SECONDS).to_bytes().decode()
     container = kserve.V1beta1ModelSpec(
         model_format=kserve.V1beta1ModelFormat(name=FORMAT),
         protocol_version="v2",
         runtime=pods.runtime,
-        storage_uri=f"s3://{pods.bucket}/{_first(serving).model_prefix}",
+        storage_uri=f"s3://{pods.bucket}/{leading(serving).model_prefix}",
         env=[client.V1EnvVar(name="LEVADA_SCORER_CONFIG", value=config)],
         env_from=[client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=pods.stores_secret))],
         resources=serving.resources.document() if serving.resources is not None else None,
@@ -59,7 +60,7 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
     predictor = kserve.V1beta1PredictorSpec(
         model=container,
         annotations={
-            SERVES_ANNOTATION: str(_first(serving).version),
+            SERVES_ANNOTATION: str(leading(serving).version),
             SET_ANNOTATION: names.short_hash(config),
         },
         deployment_strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
@@ -119,28 +120,3 @@ def _scale(serving: Serving) -> Document:
         "scale_metric": "cpu",
         "scale_target": serving.target_cpu_percent,
     }
-
-
-def _config(serving: Serving) -> ScorerConfig:
-    return ScorerConfig(
-        name=serving.name,
-        namespace=serving.owner.namespace,
-        recording=serving.recording,
-        record_requests=serving.record_requests,
-        drain_seconds=DRAIN_SECONDS,
-        versions=[
-            ScorerVersion(
-                version=v.version,
-                candidate=v.candidate,
-                onnx_digest=v.onnx_digest,
-                weight=v.weight,
-                **({"folder": MODELS} if v == _first(serving) else {"model_prefix": v.model_prefix}),
-            )
-            for v in serving.versions
-        ],
-    )
-
-
-def _first(serving: Serving) -> ServedVersion:
-    """The version that serves, or is about to."""
-    return max(serving.versions, key=lambda version: version.weight)

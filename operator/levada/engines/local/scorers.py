@@ -25,11 +25,11 @@ from levada import names
 from levada.engines.local.children import Child, end
 from levada.engines.local.forkers import Starter
 from levada.engines.local.home import Home, Record, write_atomically
+from levada.engines.scorers import scorer_config
 from levada.errors import StoreUnavailable
 from levada.planners.plan import Serving, ServingState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
-from levada.serving.config import ScorerConfig, ScorerVersion
 from levada.steps.io import StepError
 from levada.stores.ports import Objects
 
@@ -137,7 +137,7 @@ class Scorers:
         if before is not None:
             await asyncio.wait([before])  # it may just be starting the process
         pause, starts = FIRST_PAUSE, 0
-        write_atomically(scorer.folder / "scorer.json", _config(scorer.wanted).to_bytes())
+        write_atomically(scorer.folder / "scorer.json", scorer_config(scorer.wanted).to_bytes())
         while True:
             try:
                 process = await self._process_of(scorer)
@@ -232,28 +232,9 @@ async def _wait(scorer: _Scorer, process: Child) -> ServingState:
     return ServingState(message=message)
 
 
-def _config(serving: Serving) -> ScorerConfig:
-    return ScorerConfig(
-        name=serving.name,
-        namespace=serving.owner.namespace,
-        recording=serving.recording,
-        record_requests=serving.record_requests,
-        versions=[
-            ScorerVersion(
-                version=v.version,
-                candidate=v.candidate,
-                model_prefix=v.model_prefix,
-                onnx_digest=v.onnx_digest,
-                weight=v.weight,
-            )
-            for v in serving.versions
-        ],
-    )
-
-
 def _digest(serving: Serving) -> str:
     versions = ",".join(str(v.version) for v in serving.versions)
-    return f"{names.short_hash(_config(serving).document())}:{versions}"
+    return f"{names.short_hash(scorer_config(serving).document())}:{versions}"
 
 
 def _status(port: int) -> dict[str, Any]:
