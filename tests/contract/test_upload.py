@@ -8,42 +8,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from levada.engines.local.servers import Endpoints
 from levada.settings import from_environment
 from levada.stores.open import open_objects
-
-MANIFESTS = """
-apiVersion: levada.dev/v1alpha1
-kind: Dataset
-metadata: {name: shops}
-spec:
-  source: {type: object, object: {uri: ./data/shops.csv}}
-  format: {type: csv}
----
-apiVersion: levada.dev/v1alpha1
-kind: Dataset
-metadata: {name: orders, namespace: other}
-spec:
-  source: {type: object, object: {uri: ./data/orders/, pattern: "*.csv"}}
-  format: {type: csv}
----
-apiVersion: levada.dev/v1alpha1
-kind: Dataset
-metadata: {name: far}
-spec:
-  source: {type: object, object: {uri: "s3://elsewhere/data/"}}
-  format: {type: csv}
-"""
+from tests.e2e.pipelines import manifest
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    shops, orders, far = manifest("Dataset", "shops"), manifest("Dataset", "orders"), manifest("Dataset", "shops")
+    orders["metadata"]["namespace"] = "other"
+    far["metadata"]["name"] = "far"
+    far["spec"]["source"]["object"]["uri"] = "s3://elsewhere/data/"
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump_all([shops, orders, far]))
     (tmp_path / "data/orders").mkdir(parents=True)
     (tmp_path / "data/shops.csv").write_text("shop\n1\n")
     (tmp_path / "data/orders/1.csv").write_text("order\n1\n")
     (tmp_path / "data/orders/notes.txt").write_text("none of it")
-    (tmp_path / "pipeline.yaml").write_text(MANIFESTS)
     return tmp_path
 
 

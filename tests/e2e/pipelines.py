@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 TIMEOUT = 240  # seconds; a guard, not a measurement
 
 
@@ -145,6 +147,12 @@ spec:
   input: {type: featureSet, featureSet: {name: orders}}
   partitions: 2
 """
+
+
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    """A resource of the small pipeline, for changes to it."""
+    (found,) = [d for d in yaml.safe_load_all(PIPELINE) if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    return dict(found)
 
 
 @dataclass(frozen=True)

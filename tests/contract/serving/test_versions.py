@@ -323,8 +323,7 @@ def test_dep1_a_scorer_in_a_pod_is_told_by_its_environment_and_reads_a_folder(
     objects: Objects, environment: dict[str, str], path: Path, tmp_path: Path
 ) -> None:
     told = in_folder(version(objects, 1), objects, tmp_path / "models")
-    variable = {"LEVADA_SCORER_CONFIG": config(told).to_bytes().decode()}
-    with Scorer(path, environment | variable, options=["--give-up"]) as scorer:
+    with in_pod(path, environment, told) as scorer:
         scorer.ready()
         assert scorer.infer(ROW)["model_version"] == "1"
 
@@ -335,11 +334,7 @@ def test_dep3_a_scorer_that_can_serve_nothing_gives_up_and_leaves_the_reason(
     told = in_folder(version(objects, 1), objects, tmp_path / "models")
     (tmp_path / "models" / "model.onnx").write_bytes(b"else")
     left = tmp_path / "termination-log"
-    variables = {
-        "LEVADA_SCORER_CONFIG": config(told).to_bytes().decode(),
-        "LEVADA_TERMINATION_LOG": str(left),
-    }
-    with Scorer(path, environment | variables, options=["--give-up"]) as scorer:
+    with in_pod(path, environment | {"LEVADA_TERMINATION_LOG": str(left)}, told) as scorer:
         assert scorer.process.wait(60) == 3
     why = GivenUp.from_bytes(left.read_bytes())
     assert list(why.failed) == [1]
@@ -351,10 +346,15 @@ def test_dep3_a_spare_version_that_cannot_be_loaded_is_no_reason_to_give_up(
 ) -> None:
     first = in_folder(version(objects, 1), objects, tmp_path / "models")
     spare = first.model_copy(update={"version": 2, "folder": tmp_path / "nowhere", "weight": 0})
-    variable = {"LEVADA_SCORER_CONFIG": config(first, spare).to_bytes().decode()}
-    with Scorer(path, environment | variable, options=["--give-up"]) as scorer:
+    with in_pod(path, environment, first, spare) as scorer:
         scorer.ready()
         assert scorer.versions()["ready"] == [1]
+
+
+def in_pod(path: Path, environment: dict[str, str], *versions: ScorerVersion) -> Scorer:
+    """A scorer as its pod runs it: told by its environment, and giving up where it can serve nothing."""
+    told = {"LEVADA_SCORER_CONFIG": config(*versions).to_bytes().decode()}
+    return Scorer(path, environment | told, options=["--give-up"])
 
 
 def in_folder(version: ScorerVersion, objects: Objects, folder: Path) -> ScorerVersion:

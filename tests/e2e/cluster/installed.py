@@ -86,15 +86,23 @@ class Installed:
         assert done.returncode == 0, done.stderr
 
     def ask(self, url: str, body: Document | None = None) -> Document:
-        """The answer at a Service's URL, which names it as pods do."""
+        """The answer at a Service's URL, which names it as pods do; posts if there is a body."""
+        return self.asker(url)(body)
+
+    def asker(self, url: str) -> Callable[[Document | None], Document]:
+        """Asks a Service over a new connection each time, and the API server for its address just once."""
         place = urlsplit(url)
         service, namespace, *_ = (place.hostname or "").split(".")
         address = self.get("service", service, namespace=namespace)["spec"]["clusterIP"]
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(f"http://{address}{place.path}", data)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            answer: Document = json.load(response)
-        return answer
+
+        def ask(body: Document | None) -> Document:
+            data = json.dumps(body).encode() if body is not None else None
+            request = urllib.request.Request(f"http://{address}{place.path}", data)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer: Document = json.load(response)
+            return answer
+
+        return ask
 
     def pods(self, selector: str, namespace: str | None = None) -> list[Document]:
         found: list[Document] = self.get("pods", f"--selector={selector}", namespace=namespace)["items"]
@@ -131,20 +139,6 @@ class Installed:
                 objects.delete_prefix(info.key)
         with psycopg.connect(settings.postgres_dsn.get_secret_value()) as connection:
             connection.execute("DELETE FROM artifacts WHERE namespace = %s", (self.namespace,))
-
-    def asker(self, url: str) -> Callable[[Document], Document]:
-        """Posts to a Service's URL, over a new connection each time, without asking the API server."""
-        place = urlsplit(url)
-        service, namespace, *_ = (place.hostname or "").split(".")
-        address = self.get("service", service, namespace=namespace)["spec"]["clusterIP"]
-
-        def ask(body: Document) -> Document:
-            request = urllib.request.Request(f"http://{address}{place.path}", json.dumps(body).encode())
-            with urllib.request.urlopen(request, timeout=30) as response:
-                answer: Document = json.load(response)
-            return answer
-
-        return ask
 
 
 def install(kubectl: Kubectl, helm: Path, kubeconfig: Path, containerd: Path | None, *options: str) -> Installed:

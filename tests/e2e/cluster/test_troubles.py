@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.e2e.cluster.installed import Document, Installed
-from tests.e2e.pipelines import PIPELINE, condition, small_pipeline
+from tests.e2e.pipelines import condition, manifest, small_pipeline
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
@@ -20,6 +19,7 @@ NODE_IS_FULL = {"resources": {"requests": {"cpu": "900"}}}
 TOO_LITTLE_MEMORY = {"resources": {"limits": {"memory": "24Mi"}}}
 NO_SUCH_IMAGE = {"podTemplate": {"spec": {"containers": [{"name": "step", "image": "localhost/levada/none:none"}]}}}
 SOON = {"deadline": "1s", "podTemplate": {"spec": {"nodeSelector": {"levada.dev/none": "here"}}}}
+WAITS, ENDED = ("Ready", "Unknown"), ("Stalled", "True")
 
 
 @pytest.fixture
@@ -28,56 +28,44 @@ def shops(levada: Installed, tmp_path: Path) -> Iterator[Document]:
     levada.clear()
     levada.forget()
     levada.upload(small_pipeline(tmp_path, 20).folder)
-    (found,) = [d for d in yaml.safe_load_all(PIPELINE) if (d["kind"], d["metadata"]["name"]) == ("Dataset", "shops")]
-    yield found
+    yield manifest("Dataset", "shops")
     levada.clear()
 
 
-def says(levada: Installed, *words: str) -> Document:
-    """The Ready condition of the Dataset once it says all of this."""
-    last = ""
+def says(levada: Installed, *words: str, type: str = "Ready") -> Document:
+    """A condition of the Dataset once it says all of this."""
+    found: Document = {}
 
     def look() -> Document | None:
-        nonlocal last
-        ready = condition(levada.get("dset/shops"), "Ready") if "status" in levada.get("dset/shops") else {}
-        last = ready.get("message", "")
-        return ready if all(word in last for word in words) else None
+        nonlocal found
+        dataset = levada.get("dset/shops")
+        found = condition(dataset, type) if "status" in dataset else {}
+        return found if all(word in found.get("message", "") for word in words) else None
 
     try:
         return until(look)
     except AssertionError:
-        raise AssertionError(f"it says: {last}\n{levada.operator_log()}") from None
+        raise AssertionError(f"it says: {found}\n{levada.operator_log()}") from None
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "stands", "words"),
     [
-        pytest.param(NO_SUCH_IMAGE, ["does not start", "image cannot be pulled"], id="no such image"),
-        pytest.param(NODE_IS_FULL, ["fits on no node", "Insufficient cpu"], id="fits on no node"),
+        pytest.param(NO_SUCH_IMAGE, WAITS, ["does not start", "image cannot be pulled"], id="no such image"),
+        pytest.param(NODE_IS_FULL, WAITS, ["fits on no node", "Insufficient cpu"], id="fits on no node"),
+        pytest.param(
+            TOO_LITTLE_MEMORY, ENDED, ["more memory than it may", "spec.resources.limits.memory"], id="memory"
+        ),
+        pytest.param(SOON, ENDED, ["deadline of 1 s passed", "spec.deadline"], id="deadline"),
     ],
 )
-def test_x5_a_step_that_cannot_start_says_why_while_it_waits(
-    levada: Installed, shops: Document, spec: Document, words: list[str]
-) -> None:
-    levada.apply(with_spec(shops, spec))
-
-    assert says(levada, *words)["status"] == "Unknown"
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        pytest.param(TOO_LITTLE_MEMORY, ["more memory than it may", "spec.resources.limits.memory"], id="memory"),
-        pytest.param(SOON, ["deadline of 1 s passed", "spec.deadline"], id="deadline"),
-    ],
-)
-def test_x5_a_step_that_was_ended_says_why(
-    levada: Installed, shops: Document, spec: Document, words: list[str]
+def test_x5_a_step_that_cannot_start_or_was_ended_says_why(
+    levada: Installed, shops: Document, spec: Document, stands: tuple[str, str], words: list[str]
 ) -> None:
     levada.apply(with_spec(shops, {"retries": 0, **spec}))
 
-    stalled = condition(levada.wait("dset/shops", "Stalled"), "Stalled")
-    assert all(word in stalled["message"] for word in words), stalled
+    type, status = stands
+    assert says(levada, *words, type=type)["status"] == status
 
 
 def test_x3_a_secret_that_is_not_there_is_named(levada: Installed, shops: Document) -> None:
