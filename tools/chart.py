@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from levada.generate import write
 from levada.resources import crd
 from tools.build import BuildError, ensure
 
@@ -139,10 +140,7 @@ def main() -> None:
         wanted = outputs(helm)
     except (BuildError, subprocess.CalledProcessError) as error:
         sys.exit(f"chart: {getattr(error, 'stderr', None) or error}")
-    for name, text in wanted.items():
-        path = ROOT / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write(wanted)
 
 
 if __name__ == "__main__":

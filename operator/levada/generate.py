@@ -20,16 +20,21 @@ def outputs() -> dict[str, str]:
     }
 
 
+def write(wanted: dict[str, str]) -> None:
+    """Write texts to files, by their paths in the repository."""
+    for name, text in wanted.items():
+        path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 def main() -> None:
     """Write all files, and remove definitions of kinds that there are no more."""
     wanted = outputs()
     for old in (ROOT / "crds").glob("*.yaml"):
         if f"crds/{old.name}" not in wanted:
             old.unlink()
-    for name, text in wanted.items():
-        path = ROOT / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write(wanted)
 
 
 if __name__ == "__main__":
