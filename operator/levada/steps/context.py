@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from levada import names
 from levada.artifacts import Artifact
 from levada.errors import StoreUnavailable
+from levada.events import Event, EventType
 from levada.steps.io import ProgressRecord, StepInput
 from levada.stores.ports import Catalogue, Objects, OnlineFeatures
 
@@ -95,6 +98,19 @@ class StepContext:
     def warn(self, message: str) -> None:
         """Say something that a person should see in the resource's status."""
         self.warnings.append(message)
+
+    def event(self, type: EventType, key: tuple[str, ...], time: datetime, data: dict[str, Any]) -> Event:
+        """What is announced of the resource that the step works for; the same `key` makes it the same event."""
+        owner = self.input.owner
+        return Event(
+            id=names.event_id(type, *key),
+            type=type,
+            kind=owner.kind,
+            namespace=owner.namespace,
+            name=owner.name,
+            time=time,
+            data=data,
+        )
 
     def put_manifest(self, key: str, manifest: Artifact) -> tuple[bytes, bool]:
         """Create a manifest unless one is there. The bytes that stand there now, and whether they are these."""

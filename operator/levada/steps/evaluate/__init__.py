@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from levada import names
 from levada.artifacts import EvaluationManifest, ModelManifest
-from levada.events import Event, EventType
-from levada.names import Kind
+from levada.events import EventType
 from levada.steps.context import StepContext
 from levada.steps.io import EvaluateOutput, EvaluateWork
 from levada.stores.ports import ObjectNotFound
@@ -39,12 +38,9 @@ def _commit(context: StepContext, work: EvaluateWork, prefix: str, data: bytes, 
     """Make an evaluation whose manifest is written known, once."""
     manifest, digest = EvaluationManifest.from_bytes(data), names.digest(data)
     owner = context.input.owner
-    event = Event(
-        id=names.event_id(EventType.MODEL_EVALUATED, owner.uid, work.evaluation),
-        type=EventType.MODEL_EVALUATED,
-        kind=Kind.MODEL_CANDIDATE,
-        namespace=owner.namespace,
-        name=owner.name,
+    event = context.event(
+        EventType.MODEL_EVALUATED,
+        key=(owner.uid, work.evaluation),
         time=manifest.created_at,
         data={
             "candidate": work.candidate,

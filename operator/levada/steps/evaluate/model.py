@@ -12,11 +12,10 @@ from pydantic import ValidationError
 from levada import names
 from levada.artifacts import ModelManifest, StoredFile
 from levada.errors import Stalled
-from levada.events import Event, EventType
+from levada.events import EventType
 from levada.features.model import RUN_ERRORS, OnnxModel, first_line
 from levada.methods.sources.base import Access
 from levada.methods.sources.objects import open_object_source
-from levada.names import Kind
 from levada.resources.conditions import Reason
 from levada.resources.dataset import ObjectSource, Source
 from levada.settings import Settings
@@ -70,12 +69,9 @@ def _take_in(context: StepContext, work: EvaluateWork, prefix: str) -> ModelMani
     written, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
     manifest = ModelManifest.from_bytes(written)
     owner, digest = context.input.owner, names.digest(written)
-    event = Event(
-        id=names.event_id(EventType.MODEL_REGISTERED, owner.uid, work.candidate),
-        type=EventType.MODEL_REGISTERED,
-        kind=Kind.MODEL_CANDIDATE,
-        namespace=owner.namespace,
-        name=owner.name,
+    event = context.event(
+        EventType.MODEL_REGISTERED,
+        key=(owner.uid, work.candidate),
         time=manifest.created_at,
         data={
             "candidate": work.candidate,

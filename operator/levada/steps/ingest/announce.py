@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from levada import names
 from levada.artifacts import BatchManifest
-from levada.events import Event, EventType
-from levada.names import Kind
+from levada.events import EventType
 from levada.steps.context import StepContext
 from levada.steps.ingest.receipt import SCHEMA, BatchSchema
 from levada.steps.io import IngestOutput
@@ -15,12 +14,9 @@ from levada.stores.ports import ObjectNotFound
 def committed(context: StepContext, prefix: str, data: bytes) -> IngestOutput:
     """The output of a batch whose manifest stands there, once the catalogue has it too."""
     manifest, digest, uri = BatchManifest.from_bytes(data), names.digest(data), context.objects.uri(prefix)
-    event = Event(
-        id=names.event_id(EventType.RAW_DATA_EXTRACTED, manifest.namespace, manifest.dataset, manifest.batch),
-        type=EventType.RAW_DATA_EXTRACTED,
-        kind=Kind.DATASET,
-        namespace=manifest.namespace,
-        name=manifest.dataset,
+    event = context.event(
+        EventType.RAW_DATA_EXTRACTED,
+        key=(manifest.namespace, manifest.dataset, manifest.batch),
         time=manifest.created_at,
         data={
             "batch": manifest.batch,

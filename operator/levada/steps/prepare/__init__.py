@@ -20,8 +20,7 @@ from __future__ import annotations
 from levada import names
 from levada.artifacts import FeatureManifest
 from levada.errors import Stalled
-from levada.events import Event, EventType
-from levada.names import Kind
+from levada.events import EventType
 from levada.resources.featureset import Online
 from levada.steps.context import StepContext
 from levada.steps.io import PrepareOutput, PrepareWork
@@ -75,12 +74,9 @@ def _committed(context: StepContext, work: PrepareWork, prefix: str, data: bytes
     manifest, digest, uri = FeatureManifest.from_bytes(data), names.digest(data), context.objects.uri(prefix)
     if work.spec.online.enabled:
         _replicated(context, manifest, prefix, work.spec.online)
-    event = Event(
-        id=names.event_id(EventType.FEATURES_GENERATED, manifest.namespace, manifest.feature_set, manifest.version),
-        type=EventType.FEATURES_GENERATED,
-        kind=Kind.FEATURE_SET,
-        namespace=manifest.namespace,
-        name=manifest.feature_set,
+    event = context.event(
+        EventType.FEATURES_GENERATED,
+        key=(manifest.namespace, manifest.feature_set, manifest.version),
         time=manifest.created_at,
         data={
             "version": manifest.version,

@@ -14,8 +14,7 @@ from __future__ import annotations
 from levada import names
 from levada.artifacts import ModelManifest, ScoresManifest
 from levada.errors import Stalled
-from levada.events import Event, EventType
-from levada.names import Kind
+from levada.events import EventType
 from levada.resources.conditions import Reason
 from levada.steps.agreed import do_shares, from_source, receipts
 from levada.steps.context import StepContext
@@ -83,12 +82,9 @@ def _model(context: StepContext, work: ScoreWork) -> ModelManifest:
 def _commit(context: StepContext, work: ScoreWork, prefix: str, data: bytes) -> ScoreOutput:
     """Make scores whose manifest is written known, once."""
     manifest, digest, owner = ScoresManifest.from_bytes(data), names.digest(data), context.input.owner
-    event = Event(
-        id=names.event_id(EventType.SCORES_READY, owner.uid, work.execution),
-        type=EventType.SCORES_READY,
-        kind=Kind.SCORING_RUN,
-        namespace=owner.namespace,
-        name=owner.name,
+    event = context.event(
+        EventType.SCORES_READY,
+        key=(owner.uid, work.execution),
         time=manifest.created_at,
         data={
             "execution": work.execution,

@@ -11,8 +11,7 @@ import os
 
 from levada import names
 from levada.artifacts import ModelManifest, SplitManifest
-from levada.events import Event, EventType
-from levada.names import Kind
+from levada.events import EventType
 from levada.steps.context import StepContext
 from levada.steps.io import TrainedCandidate, TrainOutput, TrainWork
 from levada.stores.ports import ObjectNotFound
@@ -46,12 +45,9 @@ def commit(context: StepContext, work: TrainWork, prefix: str, data: bytes) -> T
     digest = names.digest(data)
     split, split_digest = split_of(context, work)
     owner = context.input.owner
-    event = Event(
-        id=names.event_id(EventType.MODEL_TRAINED, owner.uid, work.execution, manifest.candidate),
-        type=EventType.MODEL_TRAINED,
-        kind=Kind.TRAINING_RUN,
-        namespace=owner.namespace,
-        name=owner.name,
+    event = context.event(
+        EventType.MODEL_TRAINED,
+        key=(owner.uid, work.execution, manifest.candidate),
         time=manifest.created_at,
         data={
             "candidate": manifest.candidate,

@@ -11,10 +11,9 @@ import numpy.typing as npt
 from levada import names
 from levada.artifacts import SplitManifest, StoredFile
 from levada.errors import Stalled
-from levada.events import Event, EventType
+from levada.events import EventType
 from levada.features.types import ColumnType
 from levada.methods.splitters import PARTS, Parts, Rows, column_of, splitter_of
-from levada.names import Kind
 from levada.resources.conditions import Reason
 from levada.steps.context import StepContext
 from levada.steps.io import TrainWork
@@ -37,12 +36,9 @@ def split(context: StepContext, work: TrainWork, version: Version, label: Label 
         data, _ = context.put_manifest(prefix + names.MANIFEST, _make(context, work, version, label, prefix))
         manifest, digest = SplitManifest.from_bytes(data), names.digest(data)
     owner = context.input.owner
-    event = Event(
-        id=names.event_id(EventType.SPLIT_CREATED, owner.uid, work.split),
-        type=EventType.SPLIT_CREATED,
-        kind=Kind.TRAINING_RUN,
-        namespace=owner.namespace,
-        name=owner.name,
+    event = context.event(
+        EventType.SPLIT_CREATED,
+        key=(owner.uid, work.split),
         time=manifest.created_at,
         data={
             "split": work.split,
