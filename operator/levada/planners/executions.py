@@ -51,6 +51,7 @@ def carry_out(resource: Runnable, observed: Observed, now: datetime, course: Cou
         decisions.extend(outcome.decisions)
 
     update = {
+        **asked.seen,
         **(asked.answers if decided.taken else {}),
         **outcome.update,
         "execution": execution,

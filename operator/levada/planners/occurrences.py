@@ -24,11 +24,12 @@ from levada.resources.status import Execution
 
 @dataclass(frozen=True)
 class Asked:
-    """Occurrences that are due, and what the status says once they are answered."""
+    """Occurrences that are due, and what the status says once they are answered (`answers`)."""
 
     trigger: str | None
     by_hand: bool
     ticked: bool
+    seen: dict[str, Any]  # what the status says in any case
     answers: dict[str, Any]
     messages: tuple[str, ...]  # answered already
     pending: tuple[str, ...]  # answered with this
@@ -49,16 +50,21 @@ class Decided:
 def ask(resource: Runnable, observed: Observed, now: datetime) -> Asked:
     """What is due by schedule, message or request, the last of them winning."""
     status, plan = resource.status, _schedule_of(resource.spec)
+    seen: dict[str, Any] = {}
     answers: dict[str, Any] = {}
     trigger: str | None = None
     ticked = False
-    if plan is not None:
-        tick, last = schedule.latest_tick(plan, now), status.last_schedule_time
-        if tick is not None and (last is None or tick > last):
+    if plan is None:
+        seen = {"observed_schedule": None, "last_schedule_time": None}
+    else:
+        tick, last, expression = schedule.latest_tick(plan, now), status.last_schedule_time, schedule.expression(plan)
+        if status.observed_schedule != expression:
+            # A schedule's ticks count from when it is first seen; those before it are not ticks that were missed.
+            seen = {"observed_schedule": expression, "last_schedule_time": tick}
+        elif tick is not None and (last is None or tick > last):
             answers["last_schedule_time"] = tick
             late = plan.starting_deadline_seconds
-            # The first execution needs no tick; one that is too late is skipped.
-            if last is not None and (late is None or now - tick <= timedelta(seconds=late)):
+            if late is None or now - tick <= timedelta(seconds=late):  # one that is too late is skipped
                 trigger, ticked = f"schedule {tick:%Y-%m-%dT%H:%M:%SZ}", True
     old, pending = _split_messages(observed.triggers, status.last_message)
     if not _triggers_of(resource.spec):
@@ -71,7 +77,7 @@ def ask(resource: Runnable, observed: Observed, now: datetime) -> Asked:
     if by_hand:
         trigger = f"request {request}"
         answers["last_request"] = request
-    return Asked(trigger, by_hand, ticked, answers, old, pending)
+    return Asked(trigger, by_hand, ticked, seen, answers, old, pending)
 
 
 def _split_messages(messages: tuple[str, ...], last: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -28,6 +28,11 @@ def check(schedule: Schedule) -> None:
     _ticks(schedule, datetime(2026, 1, 1, tzinfo=UTC))
 
 
+def expression(schedule: Schedule) -> str:
+    """What decides when the ticks of a schedule are: `0 3 * * * Europe/Berlin`."""
+    return f"{schedule.cron} {schedule.time_zone}"
+
+
 def latest_tick(schedule: Schedule, now: datetime) -> datetime | None:
     """The newest tick that is not after `now`, in UTC; None if there never was one."""
     # The walk back leaves out where it starts, and reads whole seconds.

@@ -82,7 +82,10 @@ class RunStatus(Status):
 
     execution: Execution | None = Field(default=None, description="The current or last execution.")
     last_schedule_time: datetime | None = Field(
-        default=None, description="Newest tick of the schedule that was answered."
+        default=None, description="Newest tick that was answered, or the last one before the schedule was seen."
+    )
+    observed_schedule: str | None = Field(
+        default=None, max_length=2049, description="Cron expression and time zone whose ticks are counted."
     )
     last_message: str | None = Field(default=None, max_length=1024, description="Newest message that was answered.")
     last_request: str | None = Field(

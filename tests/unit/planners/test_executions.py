@@ -385,6 +385,66 @@ def test_x6_a_schedule_that_is_added_later_waits_for_its_next_tick() -> None:
     assert made.reconcile(FLIGHTS).jobs == ()
 
 
+@pytest.mark.parametrize(
+    "schedule", [{"cron": "0 9 * * *"}, {"cron": "0 3 * * *", "timeZone": "America/New_York"}], ids=["cron", "zone"]
+)
+def test_x6_an_edited_schedule_waits_for_its_next_tick(schedule: dict[str, str]) -> None:
+    made = daily()
+    made.now = at(3, day=2)
+    run(made)
+    made.now = at(12, day=2)
+    made.edit(FLIGHTS, schedule=schedule)  # at 8 or 9 o'clock it would have ticked since the last tick
+    assert made.reconcile(FLIGHTS).jobs == ()
+    made.now = at(12, day=3)
+    assert len(made.reconcile(FLIGHTS).jobs) == 1
+
+
+def test_x6_a_schedule_that_is_taken_away_for_a_while_leaves_no_tick_to_make_up_for() -> None:
+    made = daily()
+    run(made)
+    made.edit(FLIGHTS, schedule=None)
+    made.reconcile(FLIGHTS)
+    made.now = at(12, day=5)
+    made.edit(FLIGHTS, schedule={"cron": "0 3 * * *"})
+    assert made.reconcile(FLIGHTS).jobs == ()
+
+
+def test_x6_ticks_missed_while_suspended_are_those_of_the_schedule_since_it_was_edited() -> None:
+    made = daily()
+    run(made)
+    made.edit(FLIGHTS, suspend=True)
+    made.now = at(12, day=5)
+    made.edit(FLIGHTS, schedule={"cron": "0 9 * * *"})
+    made.reconcile(FLIGHTS)
+    made.edit(FLIGHTS, suspend=False)
+    assert made.reconcile(FLIGHTS).jobs == ()
+    made.edit(FLIGHTS, suspend=True)
+    made.now = at(10, day=6)
+    made.reconcile(FLIGHTS)
+    made.edit(FLIGHTS, suspend=False)
+    assert len(made.reconcile(FLIGHTS).jobs) == 1
+    assert flights(made).status.execution.trigger == "schedule 2026-01-06T09:00:00Z"  # type: ignore[union-attr]
+
+
+def test_x6_other_fields_of_a_schedule_change_without_losing_a_tick_that_was_missed() -> None:
+    made = daily()
+    run(made)
+    made.now = at(4, day=2)
+    made.edit(FLIGHTS, schedule={"cron": "0 3 * * *", "concurrencyPolicy": "Replace"})
+    assert len(made.reconcile(FLIGHTS).jobs) == 1
+
+
+def test_x6_a_schedule_that_is_edited_while_a_message_waits_counts_from_then_on() -> None:
+    made = daily()
+    made.reconcile(FLIGHTS)
+    made.edit(FLIGHTS, schedule={"cron": "0 9 * * *", "concurrencyPolicy": "Replace"}, triggers=[{"subject": "a"}])
+    made.triggers[FLIGHTS] = ("m1",)
+    made.reconcile(FLIGHTS)
+    made.now = at(10, day=2)
+    made.reconcile(FLIGHTS)
+    assert flights(made).status.last_schedule_time == at(9, day=2)
+
+
 def test_x6_suspend_holds_ticks_back_and_the_newest_runs_afterwards() -> None:
     made = daily()
     run(made)
