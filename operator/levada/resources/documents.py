@@ -164,7 +164,7 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
     if node.tag != "" and node.tag not in numeric:
         return text
     if text in _ODD_FLOATS:
-        raise DocumentError(node.start_mark.line + 1, f"{text} is not allowed: numbers must be finite")
+        raise _refused(node, path, f"{text} is not allowed: write a finite number, or leave it out")
     return _resolved(text)
 
 
@@ -174,10 +174,14 @@ def _text(node: yaml.ScalarNode, path: Path) -> str:
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError as error:
-        where = f"{dotted(path)}: " if path else ""
         half = text.encode("utf-16-le", "surrogatepass")[error.start : error.start + 2]
-        message = f"{where}\\u{int.from_bytes(half, 'little'):04x} is half of a character; write the character itself"
-        raise DocumentError(node.start_mark.line + 1, message) from error
+        message = f"\\u{int.from_bytes(half, 'little'):04x} is half of a character; write the character itself"
+        raise _refused(node, path, message) from error
+
+
+def _refused(node: yaml.ScalarNode, path: Path, message: str) -> DocumentError:
+    """Why a scalar is refused; the sentence names its field, unless it is the whole document."""
+    return DocumentError(node.start_mark.line + 1, f"{dotted(path)}: {message}" if path else message)
 
 
 def _resolved(text: str) -> Any:

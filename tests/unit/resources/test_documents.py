@@ -116,6 +116,15 @@ def test_k8s1_escapes_of_no_character_are_refused_with_their_line(text: str, mes
     assert refused.value.line == 2
 
 
+@pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "!!float .NAN"])
+def test_k8s1_a_number_that_is_not_finite_is_refused_with_its_field(text: str) -> None:
+    with pytest.raises(DocumentError) as refused:
+        list(parse(f"spec:\n  quality:\n  - column: delay\n    max: {text}\n"))
+    number = text.rpartition(" ")[2]
+    sentence = f"spec.quality[0].max: {number} is not allowed: write a finite number, or leave it out"
+    assert (refused.value.line, refused.value.message) == (4, sentence)
+
+
 def test_k8s1_anchors_and_merge_keys_are_followed() -> None:
     (document,) = parse("base: &base {a: 1, b: 1}\nthis: {<<: *base, b: 2}\nthat: {<<: [{b: 3}, *base]}\n")
     assert document.data["this"] == {"a": 1, "b": 2}

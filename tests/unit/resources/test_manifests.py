@@ -112,7 +112,7 @@ spec:
         ),
         ("a: 1\nb: 2\na: 3", 3, "the key 'a' is given twice; remove one"),
         ("x: {on: 1}", 1, "the key on means true to kubectl (YAML 1.1): write 'on' in quotes"),
-        ("a: .inf", 1, ".inf is not allowed: numbers must be finite"),
+        ("a: .inf", 1, "a: .inf is not allowed: write a finite number, or leave it out"),
         ("a: &x [*x]", 1, "the document contains itself (an alias within its own anchor)"),
     ],
 )
