@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -29,6 +30,7 @@ from levada.stores.open import open_objects
 from levada.stores.ports import Objects
 from tests.support.waiting import until
 
+T = TypeVar("T")
 OWNER = Ref(Kind.DATASET, "default", "flights")
 SPEC = DatasetSpec.model_validate(
     {"source": {"type": "object", "object": {"uri": "s3://landing/"}}, "format": {"type": "csv"}}
@@ -44,6 +46,8 @@ class Scripted:
         self.environment: dict[str, str] = {}  # of the last one
 
     async def start(self, kinds: Iterable[str]) -> None: ...
+
+    async def stop(self) -> None: ...
 
     async def run(self, kind: str, arguments: list[str], environment: dict[str, str], log: Path) -> Child:
         self.started += 1
@@ -101,6 +105,11 @@ class Bench:
         self.fetched.append(key)
         return self.objects.get(key)
 
+    def delete_prefix(self, prefix: str) -> None:
+        if self.unavailable:
+            raise StoreUnavailable("the object store does not answer")
+        self.objects.delete_prefix(prefix)
+
     async def until(self, look: Callable[[], bool]) -> None:
         """Wait for something that a job's change brings about."""
         async with asyncio.timeout(GUARD):
@@ -129,7 +138,7 @@ class Bench:
         return (self.script / "attempts").read_text().split()
 
 
-async def eventually(look: Callable[[], int]) -> int:
+async def eventually(look: Callable[[], T | None]) -> T:
     """What a look at the file system or the processes shows once it shows something."""
     return await asyncio.to_thread(until, look)
 

@@ -266,7 +266,7 @@ async def test_x3_the_memory_of_a_step_can_be_set(bench: Bench, monkeypatch: pyt
     assert bench.steps.environment["LEVADA_MEMORY_LIMIT_BYTES"] == "123456789"
 
 
-async def test_x8_progress_is_the_sum_over_the_indexes(bench: Bench) -> None:
+async def test_x8_progress_is_the_sum_over_the_indexes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     job = bench.write("hang", "hang")
     async with bench.jobs() as jobs:
         jobs.ensure(job)
@@ -278,6 +278,40 @@ async def test_x8_progress_is_the_sum_over_the_indexes(bench: Bench) -> None:
             )
 
         ((owner, pace),) = jobs.progress()
+        assert jobs.of(OWNER)[job.name].progress is None  # looked at now and then only
+        monkeypatch.setattr("levada.engines.local.jobs.PROGRESS_EVERY", 0.0)
+        assert jobs.of(OWNER)[job.name].progress == pace.record
 
     assert owner == OWNER
     assert (pace.record.phase, pace.record.done, pace.record.total) == ("write", 80, 200)
+
+
+async def test_x8_old_jobs_are_removed_with_their_results_but_not_the_newest_the_needed_and_the_running(
+    bench: Bench,
+) -> None:
+    async with bench.jobs() as jobs:
+        for number in range(6):
+            await bench.outcome(jobs, bench.write("ok", name=f"done-{number}"))
+        jobs.ensure(bench.write("hang", name="running"))
+        await bench.hanging()
+
+        await jobs.prune(OWNER, {"done-1"})
+
+        kept = {"done-1", "done-3", "done-4", "done-5", "running"}
+        assert set(jobs.of(OWNER)) == kept
+        assert {folder.name for folder in bench.home.jobs_of(OWNER)} == kept
+        assert {info.key.split("/")[2] for info in bench.objects.list("steps/default/")} == kept
+        assert jobs.is_new(bench.write("ok", name="done-0"))
+
+
+async def test_x5_old_jobs_stay_while_the_store_does_not_answer(bench: Bench) -> None:
+    async with bench.jobs() as jobs:
+        for number in range(5):
+            await bench.outcome(jobs, bench.write("ok", name=f"done-{number}"))
+        bench.unavailable = 1
+        await jobs.prune(OWNER, ())
+        assert len(bench.home.jobs_of(OWNER)) == 5
+
+        bench.unavailable = 0
+        await jobs.prune(OWNER, ())
+        assert len(bench.home.jobs_of(OWNER)) == 3

@@ -19,7 +19,7 @@ from levada.engines.local.embedded import SeaweedFS
 from levada.engines.local.fingerprint import source_fingerprint
 from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home, Record, with_status
-from levada.engines.local.jobs import Jobs
+from levada.engines.local.jobs import PROGRESS_EVERY, Jobs
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.stores import Stores
 from levada.errors import StoreUnavailable
@@ -28,6 +28,7 @@ from levada.planners import plan, references_of
 from levada.planners.plan import Decision, Observed, Plan
 from levada.resources import AnyResource, Dataset, Deployment, Ref
 from levada.resources.conditions import ConditionType, is_true
+from levada.resources.status import Execution, RunStatus, Status
 
 log = structlog.get_logger()
 
@@ -127,8 +128,9 @@ class LocalEngine:
             self._retrying.add(ref)
             self._later(ref, RETRY_AFTER)
             return
-        if planned.requeue_after is not None:
-            self._later(ref, planned.requeue_after)
+        waits = [planned.requeue_after, timedelta(seconds=PROGRESS_EVERY) if self.jobs.runs(ref) else None]
+        if known := [wait for wait in waits if wait is not None]:
+            self._later(ref, min(known))
 
     def _plan(self, record: Record) -> Plan:
         resource = record.resource
@@ -162,6 +164,9 @@ class LocalEngine:
         if planned.serving is not None:
             self.scorers.ensure(planned.serving, record)
         self._write_status(record, planned)
+        was, run = _execution(resource.status), _execution(planned.status)
+        if run is not None and run != was and run.state == "Succeeded":
+            await self.jobs.prune(resource.ref, {run.job, *planned.keep, *(job.name for job in planned.jobs)})
 
     async def _record_decision(self, record: Record, decision: Decision) -> Record:
         resource = record.resource
@@ -214,6 +219,10 @@ class LocalEngine:
     def _break(self, error: BaseException) -> None:
         self._error = self._error or error
         self._woken.set()
+
+
+def _execution(status: Status) -> Execution | None:
+    return status.execution if isinstance(status, RunStatus) else None
 
 
 def succeeded(resource: AnyResource) -> bool:

@@ -38,6 +38,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     after_write(f"file {path.name}")
 
 
+def remove_job(folder: Path) -> None:
+    """Remove the folder of a job. What says whose it is goes last, so that one that is removed in part is found."""
+    (folder / "state.json").unlink(missing_ok=True)
+    for index in folder.glob("*/"):
+        shutil.rmtree(index)
+    shutil.rmtree(folder)
+
+
 class Unchangeable(Stalled):
     """A manifest changes a field of a resource that may not change."""
 
@@ -121,7 +129,7 @@ class Home:
         of the same name.
         """
         for job in self.jobs_of(ref):
-            shutil.rmtree(job)
+            remove_job(job)
         for folder in (self.serving(ref), self.reports(ref)):
             shutil.rmtree(folder, ignore_errors=True)
         self._path(ref).unlink(missing_ok=True)

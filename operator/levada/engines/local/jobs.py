@@ -8,35 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import structlog
 
+from levada import names
+from levada.engines.local import job_folder
 from levada.engines.local.children import end
 from levada.engines.local.forkers import Starter
-from levada.engines.local.home import Home, write_atomically
-from levada.engines.progress import combined
+from levada.engines.local.home import Home, remove_job, write_atomically
 from levada.errors import StoreUnavailable
 from levada.planners.plan import Job, JobState
 from levada.resources import Ref
 from levada.resources.conditions import Reason
-from levada.steps.io import EXIT_USER_ERROR, ProgressRecord, StepError, StepInput, StepResult, Termination
+from levada.steps.io import EXIT_USER_ERROR, ProgressRecord, StepError
 from levada.stores.ports import ObjectNotFound, Objects
 
 log = structlog.get_logger()
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds; doubled with each failed attempt of an index
 GRACE = 5.0  # seconds that a cancelled step gets to end by itself
-_TAIL = 4096  # bytes at the end of a progress file that hold its last record
+PROGRESS_EVERY = 5.0  # seconds between two looks at how far a job is, for its status: each may be a write
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class _Running:
     phase: str = ""
     phase_since: float = 0.0
     phase_from: int = 0
+    # What its status says of its progress, and when that was looked at.
+    told: ProgressRecord | None = None
+    looked: float = field(default_factory=time.monotonic)
 
 
 def backoff(failed: int) -> float:
@@ -79,6 +82,7 @@ class Jobs:
         broken: Callable[[BaseException], None],
         forkers: Mapping[str, Starter],
     ) -> None:
+        self._home = home
         self._folder = home.jobs
         self._stores = stores
         self._cores = slots
@@ -92,12 +96,18 @@ class Jobs:
         self._ended: dict[str, JobState] = {}
         self._owners: dict[str, Ref] = {}
         for folder in sorted(self._folder.glob("*/*")):
-            self._load(folder)
+            if (known := job_folder.read_state(folder)) is not None:
+                key = f"{folder.parent.name}/{folder.name}"
+                self._owners[key], self._ended[key] = known
 
     @property
     def active(self) -> int:
         """How many jobs have not ended."""
         return len(self._running)
+
+    def runs(self, owner: Ref) -> bool:
+        """Whether a job of a resource has not ended."""
+        return any(self._owners[key] == owner for key in self._running)
 
     def of(self, owner: Ref) -> dict[str, JobState]:
         """The state of every job of a resource, by name."""
@@ -115,7 +125,7 @@ class Jobs:
         if not self.is_new(job):
             return
         key = _key(job)
-        _write_input(self._folder / key, job.input)
+        job_folder.write_input(self._folder / key, job.input)
         self._owners[key] = job.owner
         self._running[key] = _Running(job, datetime.now(UTC))
         task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
@@ -149,7 +159,7 @@ class Jobs:
         """How far every running job is."""
         now = time.monotonic()
         for key, running in list(self._running.items()):
-            record = self._read_progress(key, running.job.completions)
+            record = job_folder.progress(self._folder / key, running.job.completions)
             if record is None:
                 continue
             if running.phase != record.phase or record.done < running.phase_from:
@@ -168,6 +178,22 @@ class Jobs:
             (self._folder / key / "state.json").unlink(missing_ok=True)
             del self._ended[key]
             del self._owners[key]
+
+    async def prune(self, owner: Ref, needed: Collection[str]) -> None:
+        """Remove jobs of a resource, with what they left in the store, that nobody will look at any more; those that
+        are `needed` (names) stay."""
+        running = {key.split("/")[1] for key in self._tasks if self._owners[key] == owner}
+        old = job_folder.outdated(self._home.jobs_of(owner), {*needed, *running})
+        try:
+            for folder in old:
+                objects, _ = await self._stores()
+                await asyncio.to_thread(objects.delete_prefix, names.step_prefix(owner.namespace, folder.name))
+                remove_job(folder)
+                key = f"{owner.namespace}/{folder.name}"
+                self._ended.pop(key, None)
+                self._owners.pop(key, None)
+        except StoreUnavailable as error:
+            log.warning("old jobs are removed after the next success", resource=str(owner), error=str(error))
 
     async def _cancel(self, keys: Iterable[str]) -> None:
         tasks = [self._tasks[key] for key in keys]
@@ -191,14 +217,15 @@ class Jobs:
         state = JobState(
             name=job.name,
             phase="failed" if error else "succeeded",
-            results=tuple(self._results(key)),
+            results=tuple(job_folder.results(self._folder / key)),
             error=error,
             retries=running.retries,
             last_failure=running.last_failure,
             started_at=running.started,
             finished_at=datetime.now(UTC),
         )
-        self._keep(key, state)
+        self._ended[key] = state
+        job_folder.write_state(self._folder / key, state)
 
     async def _run_indexes(self, key: str, running: _Running) -> None:
         """All indexes, as many at a time as the job and the machine allow; the first that gives up ends the others."""
@@ -241,7 +268,7 @@ class Jobs:
             return StepError(reason=Reason.STORE_UNAVAILABLE, message=str(unavailable))
         except OSError as refused:
             return StepError(reason=Reason.STEP_FAILED, message=f"the step could not be started: {refused}")
-        termination = _termination(folder)
+        termination = job_folder.termination(folder)
         error = termination.error if termination is not None else None
         if error is None:
             error = StepError(reason=Reason.STEP_FAILED, message=f"{_how_it_ended(code)}; see {folder / 'log.txt'}")
@@ -251,7 +278,7 @@ class Jobs:
 
     async def _execute(self, key: str, job: Job, index: int, folder: Path) -> int:
         """Run the process of an index; its exit code."""
-        scratch = _prepare(folder)
+        scratch = job_folder.prepare(folder)
         _, store_environment = await self._stores()
         environment = (
             os.environ
@@ -283,7 +310,7 @@ class Jobs:
         """
         if (folder / "result.json").exists():
             return True
-        termination = _termination(folder)
+        termination = job_folder.termination(folder)
         if termination is None or termination.result is None:
             return False
         while True:
@@ -308,53 +335,20 @@ class Jobs:
         return JobState(
             name=running.job.name,
             phase="active",
-            results=tuple(self._results(key)),
+            results=tuple(job_folder.results(self._folder / key)),
             retries=running.retries,
             last_failure=running.last_failure,
+            progress=self._told(key, running),
             started_at=running.started,
         )
 
-    def _results(self, key: str) -> Iterator[StepResult]:
-        folder = self._folder / key
-        for path in sorted(folder.glob("*/result.json"), key=lambda p: int(p.parent.name)):
-            yield StepResult.from_bytes(path.read_bytes())
-
-    def _read_progress(self, key: str, completions: int) -> ProgressRecord | None:
-        records = []
-        for index in range(completions):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                records.append(_last_record(self._folder / key / str(index) / "progress.jsonl"))
-        return combined(records, completions)
-
-    # --- keeping -------------------------------------------------------------------------------------------------
-
-    def _keep(self, key: str, state: JobState) -> None:
-        self._ended[key] = state
-        data = {
-            "phase": state.phase,
-            "error": state.error.document() if state.error else None,
-            "retries": state.retries,
-            "lastFailure": state.last_failure,
-            "startedAt": state.started_at.isoformat() if state.started_at else None,
-            "finishedAt": state.finished_at.isoformat() if state.finished_at else None,
-        }
-        write_atomically(self._folder / key / "state.json", json.dumps(data).encode())
-
-    def _load(self, folder: Path) -> None:
-        key = f"{folder.parent.name}/{folder.name}"
-        with contextlib.suppress(FileNotFoundError):
-            data = json.loads((folder / "state.json").read_bytes())
-            owner = StepInput.from_bytes((folder / "input.json").read_bytes()).owner
-            self._owners[key] = Ref(owner.kind, owner.namespace, owner.name)
-            self._ended[key] = replace(
-                JobState(name=folder.name, phase=data["phase"]),
-                results=tuple(self._results(key)),
-                error=StepError.model_validate(data["error"]) if data["error"] else None,
-                retries=data["retries"],
-                last_failure=data["lastFailure"],
-                started_at=datetime.fromisoformat(data["startedAt"]),
-                finished_at=datetime.fromisoformat(data["finishedAt"]),
-            )
+    def _told(self, key: str, running: _Running) -> ProgressRecord | None:
+        """How far a job is, as its status says it: looked at now and then, so that it is seldom written."""
+        now = time.monotonic()
+        if now - running.looked >= PROGRESS_EVERY:
+            running.looked = now
+            running.told = job_folder.progress(self._folder / key, running.job.completions)
+        return running.told
 
 
 def _key(job: Job) -> str:
@@ -369,26 +363,6 @@ def _free_memory() -> int:
     return available
 
 
-def _write_input(folder: Path, wanted: StepInput) -> None:
-    """Write what the steps of a job are given; the spec may have been edited since the job was stopped."""
-    path = folder / "input.json"
-    if path.exists() and StepInput.from_bytes(path.read_bytes()).completions != wanted.completions:
-        # What the index of so many has done is not what the same index of another number has to do.
-        for index in folder.glob("*/"):
-            shutil.rmtree(index)
-    write_atomically(path, wanted.to_bytes())
-
-
-def _prepare(folder: Path) -> Path:
-    """Take away what an earlier attempt of an index left; its scratch folder."""
-    scratch = folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for left in ("progress.jsonl", "termination.json"):
-        (folder / left).unlink(missing_ok=True)
-    return scratch
-
-
 class _GaveUp(Exception):
     """An index that will not be tried again."""
 
@@ -397,23 +371,9 @@ class _GaveUp(Exception):
         self.error = error
 
 
-def _termination(folder: Path) -> Termination | None:
-    """What the last attempt of an index left; None if it left nothing that can be read."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return Termination.from_bytes((folder / "termination.json").read_bytes())
-    return None
-
-
 def _how_it_ended(code: int) -> str:
     if code == -signal.SIGKILL:
         return "the step was killed, as happens when memory runs out"
     if code < 0:
         return f"the step was ended by signal {-code} ({signal.strsignal(-code)})"
     return f"the step ended with exit code {code} and without a result"
-
-
-def _last_record(path: Path) -> ProgressRecord:
-    """The last record of a progress file. It may be long, and is looked at several times a second."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-        return ProgressRecord.model_validate_json(file.read().splitlines()[-1])
