@@ -134,7 +134,6 @@ NEEDED = [
     (("levada.dev", "modelcandidates"), ("create", "patch", "delete")),
     (("batch", "jobs"), ("list", "watch", "create", "delete")),
     (("", "pods"), ("list", "watch")),
-    (("", "configmaps"), ("get", "create", "delete")),
     (("events.k8s.io", "events"), ("create", "patch")),
     (("", "events"), ("list",)),
     (("serving.kserve.io", "inferenceservices"), ("list", "watch", "create", "patch", "delete")),
@@ -142,7 +141,7 @@ NEEDED = [
 READ, WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete", "deletecollection")
 FORBIDDEN = [
     (("", "secrets"), (*READ, *WRITE)),
-    (("", "configmaps"), ("list", "watch", "update")),
+    (("", "configmaps"), (*READ, *WRITE)),
     (("", "pods"), WRITE),
     (("", "pods/exec"), ("create", "get")),
     (("", "pods/log"), ("get",)),

@@ -55,7 +55,6 @@ def written_by_levada(space: Space) -> dict[str, str]:
     """The resourceVersion of everything in the namespace that an operator writes."""
     documents: list[Any] = [
         *space.batch.list_namespaced_job(space.namespace).items,
-        *space.core.list_namespaced_config_map(space.namespace).items,
     ]
     found = {f"{d.metadata.name}/{d.metadata.uid}": d.metadata.resource_version for d in documents}
     for kind in Kind:
@@ -219,7 +218,7 @@ def test_x5_a_replica_that_is_not_active_writes_nothing(empty_space: Space, conn
     ref = Ref(Kind.DATASET, empty_space.namespace, "shops")
     job: Document = {"metadata": {"name": "a", "namespace": empty_space.namespace, "uid": "1"}, "kind": "Dataset"}
     writes: list[Callable[[], Any]] = [
-        lambda: cluster.make_job(job, job),
+        lambda: cluster.make_job(job),
         lambda: cluster.delete_job(job),
         lambda: cluster.apply(job, None),
         lambda: cluster.delete(ref, "1"),

@@ -1,11 +1,12 @@
 """What makes Jobs run where there is an API server but no node: the real Job controller, and a runner of pods.
 
-The runner does for pods of steps what kubelet does, as far as steps can tell: mounts of ConfigMaps, environment from
+The runner does for pods of steps what kubelet does, as far as steps can tell: annotations as files, environment from
 Secrets, the command, the termination message, restartPolicy Never. Its pods are processes of this machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -68,7 +69,6 @@ class PodRunner:
 
     def __init__(self, api: client.ApiClient, folder: Path) -> None:
         self._core = client.CoreV1Api(api)
-        self._json = api.sanitize_for_serialization
         self._folder = folder
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pod-runner")
@@ -92,7 +92,9 @@ class PodRunner:
 
     def _run(self) -> None:
         while not self._ended.wait(0.05):
-            pods: list[Document] = self._json(self._core.list_pod_for_all_namespaces())["items"]
+            # From the API server's cache, and not as typed objects: it is asked often.
+            answer = self._core.list_pod_for_all_namespaces(resource_version="0", _preload_content=False)
+            pods: list[Document] = json.loads(answer.data)["items"]
             for pod in pods:
                 uid = pod["metadata"]["uid"]
                 waiting = pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]
@@ -152,11 +154,9 @@ class PodRunner:
         for mount in container["volumeMounts"]:
             place = mounts[mount["mountPath"]] = folder / mount["name"]
             place.mkdir(parents=True)
-            config = volumes[mount["name"]].get("configMap")
-            if config is not None:
-                data = self._core.read_namespaced_config_map(config["name"], pod["metadata"]["namespace"]).data
-                for name, text in data.items():
-                    (place / name).write_text(text)
+            for item in volumes[mount["name"]].get("downwardAPI", {}).get("items", ()):
+                annotation = item["fieldRef"]["fieldPath"].removeprefix("metadata.annotations['").removesuffix("']")
+                (place / item["path"]).write_text(pod["metadata"]["annotations"][annotation])
         return mounts
 
     def _environment(self, pod: Document, container: Document, mounts: dict[str, Path], folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tests.unit.kubernetes.test_jobs import made
 
 OUTSIDE = Outside("203.0.113.7")
 STORES = {"levada-minio": 9000, "levada-postgres": 5432, "levada-nats": 4222}
-STEP = made()[1]["spec"]["template"]["metadata"]["labels"]  # as the engine labels the pods of a step
+STEP = made()["spec"]["template"]["metadata"]["labels"]  # as the engine labels the pods of a step
 # KServe hands the labels of an InferenceService down to its pods.
 SCORER = {names.LABEL_KIND: "Deployment", names.LABEL_NAME: "flights", "component": "predictor"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from levada.engines.kubernetes.jobs import StepPods, documents, merged
+from levada.engines.kubernetes.jobs import StepPods, job_document, merged
 from levada.names import Kind
 from levada.planners.plan import Job
 from levada.resources import Ref
@@ -39,17 +39,17 @@ JOB = Job(
 PODS = StepPods("registry/steps:1")
 
 
-def made(job: Job = JOB, labels: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    return documents(job, OWNER, labels or {}, PODS)
+def made(job: Job = JOB, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    return job_document(job, OWNER, labels or {}, PODS)
 
 
 def container(job: Job = JOB) -> dict[str, Any]:
-    (found,) = made(job)[1]["spec"]["template"]["spec"]["containers"]
+    (found,) = made(job)["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
 def test_k8s1_parallel_work_is_an_indexed_job_with_a_limit_for_each_index() -> None:
-    spec = made()[1]["spec"]
+    spec = made()["spec"]
 
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 2)
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
@@ -58,34 +58,33 @@ def test_k8s1_parallel_work_is_an_indexed_job_with_a_limit_for_each_index() -> N
 
 
 def test_x5_a_users_error_fails_the_job_at_once_and_an_evicted_pod_does_not_count() -> None:
-    ignored, failing = made()[1]["spec"]["podFailurePolicy"]["rules"]
+    ignored, failing = made()["spec"]["podFailurePolicy"]["rules"]
 
     assert (ignored["action"], ignored["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
     assert (failing["action"], failing["onExitCodes"]["values"]) == ("FailJob", [65])
 
 
 def test_x6_a_deadline_is_the_jobs() -> None:
-    assert made(replace(JOB, deadline=timedelta(minutes=5)))[1]["spec"]["activeDeadlineSeconds"] == 300
+    assert made(replace(JOB, deadline=timedelta(minutes=5)))["spec"]["activeDeadlineSeconds"] == 300
 
 
-def test_k8s1_input_and_job_go_with_their_owner_which_waits_for_neither() -> None:
-    for document in made():
-        (reference,) = document["metadata"]["ownerReferences"]
-        assert (reference["uid"], reference["controller"], reference["blockOwnerDeletion"]) == ("u-1", True, False)
+def test_k8s1_a_job_goes_with_its_owner_which_does_not_wait_for_it() -> None:
+    (reference,) = made()["metadata"]["ownerReferences"]
+
+    assert (reference["uid"], reference["controller"], reference["blockOwnerDeletion"]) == ("u-1", True, False)
 
 
-def test_k8s1_the_input_is_mounted_and_cannot_change() -> None:
-    config, job = made()
+def test_k8s1_the_input_comes_with_the_pod_as_a_file() -> None:
+    template = made()["spec"]["template"]
 
-    assert config["immutable"] is True
-    assert StepInput.from_bytes(config["data"]["input.json"].encode()) == JOB.input
-    volumes = job["spec"]["template"]["spec"]["volumes"]
-    assert {"name": "input", "configMap": {"name": JOB.name}} in volumes
-    assert container()["command"][-1] == "/etc/levada/input.json"
+    assert StepInput.from_bytes(template["metadata"]["annotations"]["levada.dev/input"].encode()) == JOB.input
+    (item,) = template["spec"]["volumes"][0]["downwardAPI"]["items"]
+    assert item["fieldRef"]["fieldPath"] == "metadata.annotations['levada.dev/input']"
+    assert container()["command"][-1] == f"/etc/levada/{item['path']}"
 
 
 def test_k8s2_pods_meet_the_restricted_standard() -> None:
-    pod = made()[1]["spec"]["template"]["spec"]
+    pod = made()["spec"]["template"]["spec"]
 
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -113,7 +112,7 @@ def test_k8s1_resources_are_those_of_the_spec() -> None:
 
 
 def test_k8s1_the_queues_label_is_passed_on_and_no_other() -> None:
-    labels = made(labels={"kueue.x-k8s.io/queue-name": "team-a", "mine": "x"})[1]["metadata"]["labels"]
+    labels = made(labels={"kueue.x-k8s.io/queue-name": "team-a", "mine": "x"})["metadata"]["labels"]
 
     assert labels["kueue.x-k8s.io/queue-name"] == "team-a"
     assert "mine" not in labels
@@ -129,7 +128,7 @@ def test_k8s1_a_pod_template_is_merged_in() -> None:
         },
     }
 
-    pod = made(replace(JOB, pod_template=template))[1]["spec"]["template"]
+    pod = made(replace(JOB, pod_template=template))["spec"]["template"]
 
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["metadata"]["labels"]["levada.dev/kind"] == "Dataset"

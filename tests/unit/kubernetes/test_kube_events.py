@@ -88,6 +88,13 @@ def test_k8s1_a_standstill_that_another_decision_explains_is_not_told_twice() ->
     assert list(to_tell([failed, other])) == [failed, other]
 
 
+def test_k8s1_that_something_was_started_is_the_jobs_own_event() -> None:
+    started = Decision(Action.EXECUTION_STARTED, Reason.PROGRESSING, "ingest-1 was started", key="k")
+    created = Decision(Action.VERSION_CREATED, Reason.PROGRESSING, "version 1", key="k")
+
+    assert list(to_tell([started, created])) == [created]
+
+
 @pytest.mark.parametrize(
     ("action", "type"),
     [(Action.STALLED, "Warning"), (Action.EXECUTION_FAILED, "Warning"), (Action.BEST_CHOSEN, "Normal")],

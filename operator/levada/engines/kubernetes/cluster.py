@@ -102,41 +102,22 @@ class Cluster:
         last = max(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default={})
         return str(last.get("message") or "")
 
-    def make_job(self, config: Document, job: Document) -> None:
-        """Make a Job and what it mounts, unless they are there."""
-        namespace = job["metadata"]["namespace"]
-        for make, document in (
-            (self._core.create_namespaced_config_map, config),
-            (self._batch.create_namespaced_job, job),
-        ):
-            try:
-                with self._writing("create", document["kind"]):
-                    make(namespace, document, field_manager=MANAGER, _preload_content=False, _request_timeout=_TIMEOUT)
-            except Conflict:
-                continue  # it is there: its name says that it is the same
+    def make_job(self, job: Document) -> Document | None:
+        """Make a Job; as it is then, None if it was there."""
+        options = {"field_manager": MANAGER, "_preload_content": False, "_request_timeout": _TIMEOUT}
+        try:
+            with self._writing("create", "Job"):
+                answer = self._batch.create_namespaced_job(job["metadata"]["namespace"], job, **options)
+        except Conflict:
+            return None  # its name says that it is the same
+        made: Document = json.loads(answer.data)
+        return made
 
     def delete_job(self, job: Document) -> None:
-        """Delete a Job with its pods and what it mounts, unless it is another by now."""
+        """Delete a Job with its pods, unless it is another by now."""
         metadata = job["metadata"]
         where = {"name": metadata["name"], "namespace": metadata["namespace"]}
-        mounted = self._config_map(**where)
         self._delete("Job", self._batch.delete_namespaced_job, metadata["uid"], **where)
-        if mounted is not None:
-            self._delete("ConfigMap", self._core.delete_namespaced_config_map, mounted["metadata"]["uid"], **where)
-
-    def _config_map(self, name: str, namespace: str) -> Document | None:
-        """A ConfigMap; None if it is gone."""
-        try:
-            with errors():
-                answer = self._core.read_namespaced_config_map(
-                    name, namespace, _preload_content=False, _request_timeout=_TIMEOUT
-                )
-        except Refused as error:
-            if is_missing(error):
-                return None
-            raise
-        found: Document = json.loads(answer.data)
-        return found
 
     def apply(self, document: Document, known: tuple[str, str] | None) -> Document:
         """Make a resource as it should be (its spec and metadata), taking over fields that others have set.

@@ -10,31 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from levada.engines import decisions
 from levada.engines.kubernetes import metrics
 from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
 from levada.engines.kubernetes.inference import ScorerPods
-from levada.engines.kubernetes.jobs import StepPods, documents
+from levada.engines.kubernetes.jobs import StepPods, job_document
 from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
+from levada.engines.kubernetes.picture import Picture, Seen
 from levada.engines.kubernetes.reading import (
     as_owner,
-    first_problem,
-    is_known,
     key_of,
     labelled,
     owned,
-    owner_of,
-    readable,
     ref_of,
 )
 from levada.engines.kubernetes.said import read_progress, read_result
@@ -44,13 +40,12 @@ from levada.engines.kubernetes.triggers import TriggerListener
 from levada.errors import Stalled, StoreUnavailable
 from levada.events import Event
 from levada.names import Kind
-from levada.planners import plan, references_of, stalled
+from levada.planners import plan, stalled
 from levada.planners.plan import Decision, JobState, Observed, Plan, ServingState
-from levada.resources import RESOURCES, AnyResource, Deployment, Ref
+from levada.resources import AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
-from levada.resources.uris import below, with_absolute_uris
-from levada.steps.io import ProgressRecord, StepResult
+from levada.resources.uris import below
 from levada.stores.ports import Catalogue, Objects, Triggers
 
 log = structlog.get_logger()
@@ -62,25 +57,6 @@ DRAIN_SECONDS = 10.0  # how long the end waits for what is being worked on
 SAID_AFTER = 2  # failures of a resource in a row, then its status says what is in the way
 PODS_WITHIN = timedelta(seconds=5)  # a Job that has none by then is asked why
 LOOK_AGAIN = timedelta(minutes=1)  # the longest that a timer runs: its clock may stand still, schedules do not
-
-
-@dataclass
-class _Seen:
-    """A resource as the API server has it."""
-
-    resource: AnyResource
-    version: str  # resourceVersion
-    owner: Ref | None = None
-
-
-@dataclass
-class _JobSeen:
-    owner: Ref
-    document: Document
-    pods: dict[str, Document] = field(default_factory=dict)
-    results: dict[int, StepResult] = field(default_factory=dict)
-    progress: ProgressRecord | None = None
-    asked: datetime | None = None  # when its progress was last asked for
 
 
 class KubernetesEngine:
@@ -103,14 +79,11 @@ class KubernetesEngine:
         self._objects = objects
         self._pods = pods
         self._bucket = scorers.bucket
-        self._sources = sources
+        self._picture = Picture(lambda namespace, uri: below(f"{sources}/{namespace}", uri))
         self._progress_every = progress_every
         self.services = Services(cluster, scorers, self._mark)
         self.events = EventRecorder(cluster)
         self._triggers = TriggerListener(triggers, self._mark)
-        self._seen: dict[Ref, _Seen] = {}
-        self._unreadable: dict[Ref, tuple[Document, str]] = {}
-        self._jobs: dict[tuple[str, str], _JobSeen] = {}  # by namespace and name
         self._recorded: set[str] = set()  # decisions that are known to be in the catalogue
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._working: dict[Ref, asyncio.Task[None]] = {}
@@ -128,19 +101,19 @@ class KubernetesEngine:
         Raises Unavailable.
         """
         for kind in Kind:
-            before = [ref for ref in self._seen | self._unreadable if ref.kind is kind]
+            before = self._picture.all_of(kind)
             found = {ref_of(kind, document): document for document in await _listed(self._cluster.resources, kind)}
             for document in found.values():
                 self.resource_changed(kind, document)
             for ref in before:
                 if ref not in found:
                     self._gone(ref)
-        known = set(self._jobs)
+        before_jobs = self._picture.job_keys()
         jobs = {key_of(document): document for document in await _listed(self._cluster.jobs)}
         for document in jobs.values():
             self.job_changed(document)
-        for key in known - jobs.keys():
-            self._mark(self._jobs.pop(key).owner)
+        for key in before_jobs - jobs.keys():
+            self._mark(*self._picture.drop_job(key))
         pods = await _listed(self._cluster.pods)
         for document in pods:
             self.pod_changed(document)
@@ -149,78 +122,30 @@ class KubernetesEngine:
 
     def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
         """Take note of a resource."""
-        metadata, ref = document["metadata"], ref_of(kind, document)
-        before = self._seen.get(ref)
         if gone:
-            self._gone(ref)
-            return
-        if before is not None and is_known(document, before.version):
-            return
-        try:
-            place = f"{self._sources}/{ref.namespace}"
-            located = with_absolute_uris(readable(document), lambda uri: below(place, uri))
-            resource = RESOURCES[kind].model_validate(located)
-        except ValidationError as error:
-            self._unreadable[ref] = (document, first_problem(error))
-            self._seen.pop(ref, None)
-            self._mark_with_others(ref, None)
-            return
-        self._unreadable.pop(ref, None)
-        self._seen[ref] = _Seen(resource, metadata["resourceVersion"], owner_of(metadata))
-        if before is None or before.resource != resource:
-            self._mark_with_others(ref, owner_of(metadata))
+            self._gone(ref_of(kind, document))
+        else:
+            self._mark(*self._picture.put(kind, document))
 
     def _gone(self, ref: Ref) -> None:
-        seen = self._seen.pop(ref, None)
-        self._unreadable.pop(ref, None)
         self._failures.pop(ref, None)
         self._failing_since.pop(ref, None)
         self._triggers.gone(ref)
         if (timer := self._timers.pop(ref, None)) is not None:
             timer.cancel()
-        self._mark_with_others(ref, seen.owner if seen is not None else None)
-
-    def _mark_with_others(self, ref: Ref, owner: Ref | None) -> None:
-        """Mark a resource and everything that looks at it."""
-        self._mark(ref)
-        if owner is not None:
-            self._mark(owner)
-        for other in self._seen.values():
-            if ref in references_of(other.resource):
-                self._mark(other.resource.ref)
+        self._mark(*self._picture.drop(ref))
 
     def job_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of a Job of Levada's."""
-        metadata = document["metadata"]
-        key, owner = key_of(document), labelled(metadata)
-        if owner is None:
-            return
-        if gone:
-            self._jobs.pop(key, None)
-        else:
-            known = self._jobs.get(key)
-            if known is not None and known.document["metadata"]["uid"] == metadata["uid"]:
-                known.document = document
-            else:
-                self._jobs[key] = _JobSeen(owner, document)
-        self._mark(owner)
+        self._mark(*(self._picture.drop_job(key_of(document)) if gone else self._picture.put_job(document)))
 
     def pod_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of a pod of a Job of Levada's, or of a scorer."""
-        metadata = document["metadata"]
-        owner = labelled(metadata)
+        owner = labelled(document["metadata"])
         if owner is not None and owner.kind is Kind.DEPLOYMENT:
             self.services.pod_changed(owner, document, gone=gone)
-            return
-        name = metadata.get("labels", {}).get("batch.kubernetes.io/job-name", "")
-        job = self._jobs.get((metadata["namespace"], name))
-        if job is None:
-            return
-        if gone:
-            job.pods.pop(metadata["name"], None)
         else:
-            job.pods[metadata["name"]] = document
-        self._mark(job.owner)
+            self._mark(*self._picture.put_pod(document, gone=gone))
 
     # --- the queue -------------------------------------------------------------------------------------------------
 
@@ -247,8 +172,8 @@ class KubernetesEngine:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._triggers.close()
 
-    def _mark(self, ref: Ref) -> None:
-        self._dirty[ref] = None
+    def _mark(self, *refs: Ref) -> None:
+        self._dirty.update(dict.fromkeys(refs))
         self._woken.set()
 
     def _worked(self, ref: Ref, _: asyncio.Task[None]) -> None:
@@ -291,7 +216,7 @@ class KubernetesEngine:
         """Say in the status what is in the way, once, and not of what a second attempt gets over."""
         now = datetime.now(UTC)
         since = self._failing_since.setdefault(ref, now)
-        seen = self._seen.get(ref)
+        seen = self._picture.seen(ref)
         if seen is None or self._failures.get(ref, 0) < SAID_AFTER or says_held_up(seen.resource.status, reason):
             return
         told = f"tried again since {since:%Y-%m-%dT%H:%M:%SZ}: {message}"
@@ -306,10 +231,10 @@ class KubernetesEngine:
     # --- one resource ----------------------------------------------------------------------------------------------
 
     async def _reconcile(self, ref: Ref) -> timedelta | None:
-        if ref in self._unreadable:
-            await self._refuse(ref, *self._unreadable[ref])
+        if (problem := self._picture.unreadable.get(ref)) is not None:
+            await self._refuse(ref, *problem)
             return None
-        seen = self._seen.get(ref)
+        seen = self._picture.seen(ref)
         if seen is None:
             return None
         resource = seen.resource
@@ -319,7 +244,7 @@ class KubernetesEngine:
             return None
         self._triggers.listen(resource)
         observed = Observed(
-            {other: there.resource for other, there in self._seen.items()},
+            self._picture.resources,
             jobs=await self._states(ref, now),
             serving=self.services.state(ref) if ref.kind is Kind.DEPLOYMENT else None,
             triggers=self._triggers.pending(ref),
@@ -327,8 +252,8 @@ class KubernetesEngine:
             rolling=True,
         )
         planned = plan(resource, observed, now)
-        if (problem := self._triggers.problem(ref)) is not None:
-            status = held_up(resource, planned.status, Reason.STORE_UNAVAILABLE, problem, now)
+        if (trouble := self._triggers.problem(ref)) is not None:
+            status = held_up(resource, planned.status, Reason.STORE_UNAVAILABLE, trouble, now)
             planned = replace(planned, status=status)
         try:
             await self._carry_out(seen, planned)
@@ -345,25 +270,24 @@ class KubernetesEngine:
 
     async def _states(self, owner: Ref, now: datetime) -> dict[str, JobState]:
         found = {}
-        for (_, name), job in list(self._jobs.items()):
-            if job.owner == owner:
-                place = self._objects, owner.namespace, name
-                for index in completed_indexes(job.document):
-                    if index not in job.results:
-                        job.results[index] = await asyncio.to_thread(read_result, *place, index)
-                state = job_state(job.document, list(job.pods.values()), job.results.values())
-                if state.phase == "active" and not job.pods and _is_late(state, now):
-                    why = await asyncio.to_thread(self._cluster.why_no_pods, job.document)
-                    state = replace(state, last_failure=why)
-                since = job.asked or state.started_at
-                if state.phase == "active" and since is not None and now - since >= self._progress_every:
-                    job.asked = now
-                    completions = job.document["spec"]["completions"]
-                    job.progress = await asyncio.to_thread(read_progress, *place, completions)
-                found[name] = replace(state, progress=job.progress)
+        for name, job in self._picture.jobs_of(owner).items():
+            place = self._objects, owner.namespace, name
+            for index in completed_indexes(job.document):
+                if index not in job.results:
+                    job.results[index] = await asyncio.to_thread(read_result, *place, index)
+            state = job_state(job.document, list(job.pods.values()), job.results.values())
+            if state.phase == "active" and not job.pods and _is_late(state, now):
+                why = await asyncio.to_thread(self._cluster.why_no_pods, job.document)
+                state = replace(state, last_failure=why)
+            since = job.asked or state.started_at
+            if state.phase == "active" and since is not None and now - since >= self._progress_every:
+                job.asked = now
+                completions = job.document["spec"]["completions"]
+                job.progress = await asyncio.to_thread(read_progress, *place, completions)
+            found[name] = replace(state, progress=job.progress)
         return found
 
-    async def _carry_out(self, seen: _Seen, planned: Plan) -> None:
+    async def _carry_out(self, seen: Seen, planned: Plan) -> None:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = seen.resource
         ref, owner = resource.ref, as_owner(resource)
@@ -376,19 +300,23 @@ class KubernetesEngine:
                 if decision in told:
                     self.events.record(of_decision(resource, decision, event.id))
         for child in planned.children:
-            known = self._seen.get(child.ref)
+            known = self._picture.seen(child.ref)
             if known is None or known.resource.spec != child.spec:
                 there = (known.resource.metadata.uid, known.version) if known is not None else None
                 applied = await asyncio.to_thread(self._cluster.apply, owned(child, owner), there)
                 self.resource_changed(child.ref.kind, applied)
-        for obsolete in list(self._obsolete(ref, {job.name for job in planned.jobs} | set(planned.keep))):
-            await asyncio.to_thread(self._cluster.delete_job, obsolete)
+        wanted = {job.name for job in planned.jobs} | set(planned.keep)
+        existing = self._picture.jobs_of(ref)
+        for name, obsolete in existing.items():
+            if name not in wanted and phase_of(obsolete.document) == "active":
+                await asyncio.to_thread(self._cluster.delete_job, obsolete.document)
         for job in planned.jobs:
-            if (ref.namespace, job.name) not in self._jobs:
-                made = documents(job, owner, resource.metadata.labels, self._pods)
-                await asyncio.to_thread(self._cluster.make_job, *made)
+            if job.name not in existing:
+                document = job_document(job, owner, resource.metadata.labels, self._pods)
+                if (made := await asyncio.to_thread(self._cluster.make_job, document)) is not None:
+                    self.job_changed(made)
         for gone in planned.deletions:
-            if (seen_gone := self._seen.get(gone)) is not None:
+            if (seen_gone := self._picture.seen(gone)) is not None:
                 await asyncio.to_thread(self._cluster.delete, gone, seen_gone.resource.metadata.uid)
         if planned.serving is not None:
             await self.services.ensure(planned.serving, owner)
@@ -400,14 +328,9 @@ class KubernetesEngine:
         self._cluster.check()
         decisions.record(self._catalogue, resource, decision, event, ACTOR)
 
-    async def _write_status_of(self, seen: _Seen, planned: Plan) -> None:
+    async def _write_status_of(self, seen: Seen, planned: Plan) -> None:
         if planned.status != seen.resource.status:
             await self._write_status(seen.resource.ref, seen.version, planned.status.document())
-
-    def _obsolete(self, owner: Ref, wanted: set[str]) -> Iterator[Document]:
-        for (_, name), job in self._jobs.items():
-            if job.owner == owner and name not in wanted and phase_of(job.document) == "active":
-                yield job.document
 
     async def _write_status(self, ref: Ref, version: str, status: Document) -> None:
         written = await asyncio.to_thread(self._cluster.write_status, ref, version, status)

@@ -1,4 +1,7 @@
-"""Jobs as Kubernetes has them: a step becomes an Indexed Job and a ConfigMap with its input. Pure: builds documents."""
+"""Jobs as Kubernetes has them: a step becomes an Indexed Job. Pure: builds documents.
+
+A step's input is an annotation of its pods, which the kubelet gives them as a file: it comes and goes with the Job.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ Document = dict[str, Any]
 
 STEP = "step"  # name of the container
 INPUT_FOLDER, INPUT_FILE = "/etc/levada", "input.json"
+INPUT_ANNOTATION = f"{names.GROUP}/input"
 SCRATCH = "/scratch"
 KEPT_SECONDS = 24 * 3600  # how long a Job that has ended can be looked at
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # passed on, so that Kueue admits the Job
@@ -34,20 +38,13 @@ class StepPods:
     stores_secret: str = "levada-stores"  # its keys become the environment: LEVADA_OBJECTS_ENDPOINT, …
 
 
-def documents(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPods) -> tuple[Document, Document]:
-    """The ConfigMap and the Job of a step, in the order in which they are made."""
+def job_document(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPods) -> Document:
+    """The Job of a step."""
     metadata = {
         "name": job.name,
         "namespace": job.owner.namespace,
         "labels": labels(job) | {key: value for key, value in owner_labels.items() if key == QUEUE_LABEL},
         "ownerReferences": [owner_reference(owner)],
-    }
-    config = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata,
-        "immutable": True,
-        "data": {INPUT_FILE: job.input.to_bytes().decode()},
     }
     spec: Document = {
         "completionMode": "Indexed",
@@ -62,7 +59,7 @@ def documents(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPo
     }
     if job.deadline is not None:
         spec["activeDeadlineSeconds"] = max(1, int(job.deadline.total_seconds()))
-    return config, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
 def labels(job: Job) -> dict[str, str]:
@@ -125,6 +122,7 @@ def _template(job: Job, pods: StepPods) -> Document:
     }
     if job.resources is not None:
         container["resources"] = job.resources.document()
+    input_file = {"path": INPUT_FILE, "fieldRef": {"fieldPath": f"metadata.annotations['{INPUT_ANNOTATION}']"}}
     spec: Document = {
         "restartPolicy": "Never",
         "serviceAccountName": pods.service_account,
@@ -139,11 +137,12 @@ def _template(job: Job, pods: StepPods) -> Document:
         },
         "containers": [container],
         "volumes": [
-            {"name": "input", "configMap": {"name": job.name}},
+            {"name": "input", "downwardAPI": {"items": [input_file]}},
             {"name": "scratch", "emptyDir": {}},
         ],
     }
-    template: Document = {"metadata": {"labels": labels(job)}, "spec": spec}
+    annotations = {INPUT_ANNOTATION: job.input.to_bytes().decode()}
+    template: Document = {"metadata": {"labels": labels(job), "annotations": annotations}, "spec": spec}
     return merged(template, job.pod_template) if job.pod_template else template
 
 

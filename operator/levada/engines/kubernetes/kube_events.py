@@ -62,8 +62,11 @@ def of_refusal(ref: Ref, uid: str, reason: Reason, message: str) -> Occurrence:
 
 
 def to_tell(decisions: Iterable[Decision]) -> Iterator[Decision]:
-    """Decisions without the standstill that only repeats why something else was decided."""
-    given = list(decisions)
+    """Decisions without the standstill that only repeats why something else was decided.
+
+    Nor that something was started: the status says so, and the Events of its Job.
+    """
+    given = [decision for decision in decisions if decision.action is not Action.EXECUTION_STARTED]
     said = {decision.message for decision in given if decision.action is not Action.STALLED}
     yield from (d for d in given if d.action is not Action.STALLED or d.message not in said)
 

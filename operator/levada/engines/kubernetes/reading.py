@@ -8,12 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from levada import names
-from levada.engines.kubernetes.jobs import owner_reference
+from levada.engines.kubernetes.jobs import INPUT_ANNOTATION, owner_reference
 from levada.names import Kind
 from levada.resources import AnyResource, Ref
 from levada.steps.io import Owner
 
 Document = dict[str, Any]
+
+_KEPT_OF_A_JOB = ("completions", "activeDeadlineSeconds")
 
 
 def as_owner(resource: AnyResource) -> Owner:
@@ -78,6 +80,14 @@ def readable(document: Document) -> Document:
     """The document without the metadata that is no business of Levada's."""
     kept = ("name", "namespace", "uid", "generation", "labels", "annotations")
     return {**document, "metadata": {key: document["metadata"][key] for key in kept if key in document["metadata"]}}
+
+
+def slim(document: Document) -> Document:
+    """A Job or a pod without what is long and says nothing of how it stands."""
+    metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
+    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != INPUT_ANNOTATION}
+    spec = {key: value for key, value in document["spec"].items() if key in _KEPT_OF_A_JOB}
+    return {"metadata": metadata | {"annotations": annotations}, "spec": spec, "status": document.get("status") or {}}
 
 
 def first_problem(error: ValidationError) -> str:
