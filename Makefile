@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster cluster-down lint format generate verify bench tools constraints clean
+.PHONY: help demo test cluster cluster-down lint format generate verify bench bench-cluster tools constraints clean
 
 # Servers and pipelines of the tests work in memory where there is room: a slow disk doubles their time.
 memory = if test "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 8000000 2> /dev/null; then export TMPDIR=/dev/shm; fi
@@ -53,6 +53,9 @@ verify: generate ## Generate anew, and fail if that leaves the tree dirty
 
 bench: .venv/.dev ## Measure against hand-written twins; writes benchmarks/results.md
 	@$(memory); $(BIN)/python -m benchmarks
+
+bench-cluster: .venv/.dev ## Measure on the real cluster of 'make cluster' (root on Debian); writes benchmarks/results.md
+	@$(BIN)/python -m tools.cluster run $(BIN)/python -m benchmarks cluster.pipeline cluster.many
 
 tools: .venv/.dev ## Build the Go programs of the tests and of the cluster into the cache (once)
 	@$(BIN)/python tools/build.py

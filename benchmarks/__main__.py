@@ -23,6 +23,7 @@ Figures are min / median / max over the rounds; subject and twin take turns in t
 """
 _SECTION = re.compile(r"^<!-- (.+) -->$", re.MULTILINE)
 NAMES = ("bench_pipeline", "bench_ingest", "bench_prepare", "bench_score", "bench_scores_copy", "serving.bench")
+CLUSTER = ("cluster.pipeline", "cluster.many")  # these want a cluster: make bench-cluster
 
 
 def machine() -> str:
@@ -70,7 +71,7 @@ def main(names: list[str]) -> None:
         where = f"Commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, on {machine()}; homes and scratch files on "
         where += f"{file_system()}."
         known = sections(path) | {name: f"{head}\n\n{where}\n{body}".strip()}
-        found = [f"<!-- {name} -->\n{known[name]}\n" for name in NAMES if name in known]
+        found = [f"<!-- {name} -->\n{known[name]}\n" for name in (*NAMES, *CLUSTER) if name in known]
         path.write_text("\n".join([HEAD, *found]))
 
 
