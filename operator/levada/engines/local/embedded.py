@@ -10,8 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
@@ -22,105 +20,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from levada.engines.local.keeper import (
-    NOBODY,
-    Keeper,
-    ServerFailed,
-    end_leftover,
-    must_drop_root,
-    stop,
-    unprivileged_command,
-)
-
-START_SECONDS = 60.0
-"""How long a server may take until it answers: long, for crash recovery and busy machines."""
-
-RETRY_SECONDS = 10.0
-"""How long a server is started again that ends at once: its port may have been taken in the moment after it was chosen,
-or what a killed Postgres left may still be ending."""
-
-
-class Server(ABC):
-    """A server with its own folder: `data/`, `log`, and `process.json`, which tells who it is."""
-
-    NAME: ClassVar[str]
-    STOP: ClassVar[signal.Signals] = signal.SIGTERM
-    UNPRIVILEGED: ClassVar[bool] = False
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._log = folder / "log"
-        self._record = folder / "process.json"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-
-    def start(self, keeper: Keeper) -> None:
-        """Start it and wait until it answers; raises ServerFailed. What a killed engine left running is ended first."""
-        self._folder.mkdir(exist_ok=True, mode=0o700)
-        end_leftover(self._record, self.STOP)
-        deadline = time.monotonic() + RETRY_SECONDS
-        self._prepare()
-        while not self._attempt(keeper):
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"{self.NAME} ended while it started: {self._last_words()}")
-            time.sleep(0.2)
-            self._prepare()
-
-    def _attempt(self, keeper: Keeper) -> bool:
-        """Start it once; whether it came up. False: it ended by itself."""
-        process = self._process = keeper.spawn(
-            self._command(),
-            record=self._record,
-            log=self._log,
-            environment=self._environment(),
-            cwd=self._folder,
-            stop_signal=self.STOP,
-            unprivileged=self.UNPRIVILEGED,
-        )
-        deadline = time.monotonic() + START_SECONDS
-        try:
-            while not self._ready(process.pid):
-                if process.poll() is not None:
-                    return False
-                if time.monotonic() > deadline:
-                    raise ServerFailed(f"{self.NAME} did not answer for {START_SECONDS:.0f} s: {self._last_words()}")
-                time.sleep(0.01)
-        except BaseException:
-            self.stop()
-            raise
-        return True
-
-    def check(self) -> None:
-        """Raise ServerFailed if it has ended by itself since it was started."""
-        if self._process is not None and self._process.poll() is not None:
-            raise ServerFailed(f"{self.NAME} has ended: {self._last_words()}; run again to go on from here")
-
-    def stop(self) -> None:
-        """End it in good order."""
-        if self._process is not None:
-            stop(self._process, self.STOP)
-            self._process = None
-            self._record.unlink(missing_ok=True)
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Lay down data folder and configuration, and choose ports."""
-
-    @abstractmethod
-    def _command(self) -> list[str | Path]: ...
-
-    @abstractmethod
-    def _ready(self, pid: int) -> bool:
-        """Whether it answers now; looks once, without waiting."""
-
-    def _environment(self) -> dict[str, str]:
-        """Little of ours: variables of the user's shell must not configure the servers."""
-        return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._folder), "LANG": "C.UTF-8", "TZ": "UTC"}
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"{last} (log: {self._log})"
+from levada.engines.local.keeper import NOBODY, ServerFailed, must_drop_root, unprivileged_command
+from levada.engines.local.managed import Server, is_free
 
 
 class Postgres(Server):
@@ -157,7 +58,7 @@ class Postgres(Server):
         if not self._data.exists():
             self._initialise()
         _forget_stranger(self._data / "postmaster.pid")
-        (self.port,) = free_ports(1)
+        self.port = self._last_port() or free_ports(1)[0]
 
     def _initialise(self) -> None:
         new, password = self._folder / "data.new", self._folder / "password"
@@ -223,7 +124,7 @@ class Nats(Server):
         configuration = {
             "server_name": "levada",
             "host": "127.0.0.1",
-            "port": -1,  # any free one: it writes which to a file
+            "port": self._last_port() or -1,  # any free one: it writes which to a file
             "ports_file_dir": str(self._folder),
             "authorization": {"user": self.USER, "password": self._password},
             "jetstream": {
@@ -278,7 +179,7 @@ class SeaweedFS(Server):
         if known.exists():
             self._ports = json.loads(known.read_text())
         self._remove_sockets()
-        if not self._ports or not all(map(_is_free, self._ports.values())):
+        if not self._ports or not all(map(is_free, self._ports.values())):
             names = [f"{part}.port{suffix}" for part in self._PARTS for suffix in ("", ".grpc")]
             self._ports = dict(zip(names, free_ports(len(names)), strict=True))
             # Its worker looks for the admin server's gRPC 10,000 above the admin port, whatever that is set to.
@@ -375,18 +276,8 @@ def _free_pair(distance: int) -> int:
     """A free port whose neighbour at this distance above is free as well."""
     while True:
         (port,) = free_ports(1)
-        if port + distance < 2**16 and _is_free(port + distance):
+        if port + distance < 2**16 and is_free(port + distance):
             return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _is_listened_to(path: Path) -> bool:

@@ -80,6 +80,8 @@ class LocalEngine:
         self.jobs.retry_failed()
         for ref in self.records:
             self._mark(ref)
+        watching = asyncio.create_task(self._stores.watch())
+        watching.add_done_callback(self._watched)
         try:
             while True:
                 while self._dirty and self._error is None:
@@ -93,7 +95,12 @@ class LocalEngine:
                 await self._woken.wait()
                 self._woken.clear()
         finally:
+            watching.cancel()
             await self._stop()
+
+    def _watched(self, watching: asyncio.Task[None]) -> None:
+        if not watching.cancelled() and (error := watching.exception()) is not None:
+            self._break(error)
 
     def _settled(self) -> bool:
         return not (self._dirty or self._retrying or self.jobs.active or self.scorers.starting)

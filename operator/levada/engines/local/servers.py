@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
-from levada.engines.local.embedded import Nats, Postgres, SeaweedFS, Server
+from levada.engines.local.embedded import Nats, Postgres, SeaweedFS
 from levada.engines.local.keeper import Keeper
+from levada.engines.local.managed import Server
 from levada.errors import LevadaError
 
 
@@ -140,10 +141,12 @@ class LocalServers:
         _write_private(self._endpoints_file, json.dumps(asdict(endpoints)))
         return endpoints
 
-    def check(self) -> None:
-        """Raise ServerFailed if a server that was started has ended by itself."""
-        for server in list(self._running.values()):
-            server.check()
+    def revive(self) -> None:
+        """Start servers anew that have ended by themselves, at their addresses; raises ServerFailed where one can't be,
+        or ends again."""
+        for kind, server in list(self._running.items()):
+            with self._starting[kind]:
+                server.revive(self._keeper)
 
     def stop(self) -> None:
         """End all servers in good order, at the same time, and give the home free. May be called twice."""

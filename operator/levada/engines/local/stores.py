@@ -11,6 +11,8 @@ from levada.stores.open import open_bus, open_catalogue, open_objects
 from levada.stores.outbox import relay_until
 from levada.stores.ports import Catalogue, Objects
 
+LOOK_EVERY = 1.0  # seconds between looks at the servers
+
 
 class Stores:
     """Servers, adapters and the outbox relay of one home. Enter `servers` before, close this first afterwards."""
@@ -33,7 +35,8 @@ class Stores:
         return self._objects, self._environment
 
     async def catalogue(self) -> Catalogue:
-        """The catalogue, with its schema up to date. Raises ServerFailed, as `for_steps`, once a server has ended."""
+        """The catalogue, with its schema up to date. Raises ServerFailed, as `for_steps`, where a server does not run
+        and cannot be started anew."""
         await self._started()
         assert self._catalogue is not None
         return self._catalogue
@@ -42,6 +45,13 @@ class Stores:
         """Publish what an engine that was killed left in the outbox."""
         if self._unpublished.exists():
             await self._started()
+
+    async def watch(self) -> None:
+        """Start servers anew that end while nothing asks for them, but scorers do; raises ServerFailed."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._relay is not None:
+                await self._started()
 
     async def close(self) -> None:
         """Publish what is left in the outbox and close the adapters."""
@@ -56,7 +66,7 @@ class Stores:
     async def _started(self) -> None:
         async with self._starting:
             if self._relay is not None:
-                self._servers.check()
+                await asyncio.to_thread(self._servers.revive)
                 return
             self._unpublished.touch()
             endpoints = await asyncio.to_thread(self._servers.start_all)
