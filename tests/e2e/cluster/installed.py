@@ -33,6 +33,8 @@ class Installed:
     """What a user of the installation and an administrator of the node can do."""
 
     kubectl: Kubectl
+    helm: Path
+    kubeconfig: Path
     containerd: Path | None  # the socket of our own node
     namespace: str = TEAM
 
@@ -108,13 +110,24 @@ class Installed:
         found: list[Document] = self.get("pods", f"--selector={selector}", namespace=namespace)["items"]
         return found
 
-    def kill(self, pod: Document, container: str = "") -> bool:
-        """End a pod's container with SIGKILL, from the node; whether there was something to end."""
+    def upgrade(self, *options: str) -> None:
+        """`helm upgrade --install`, with the images of the test cluster; done when the operator is ready."""
+        values = ROOT / "tests" / "support" / "cluster-values.yaml"
+        command = [str(self.helm), f"--kubeconfig={self.kubeconfig}", f"--namespace={RELEASE}", "upgrade", "--install"]
+        command += [RELEASE, str(ROOT / "charts" / "levada"), "--values", str(values)]
+        command += ["--set", f"workloadNamespaces={{{self.namespace}}}"]
+        # Another test may have applied the definitions without Helm.
+        command += ["--take-ownership", "--wait", "--timeout", "4m", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+
+    def kill(self, pod: Document, container: str = "", signal: str = "SIGKILL") -> bool:
+        """Send a signal to a pod's container, from the node; whether there was something to get it."""
         for status in pod.get("status", {}).get("containerStatuses", ()):
             if container in ("", status["name"]) and "running" in status["state"]:
                 identity = status["containerID"].removeprefix("containerd://")
                 command = ["ctr", "--address", str(self.containerd), "--namespace", "k8s.io", "tasks", "kill"]
-                done = subprocess.run([*command, "--signal", "SIGKILL", identity], capture_output=True, timeout=60)
+                done = subprocess.run([*command, "--signal", signal, identity], capture_output=True, timeout=60)
                 return done.returncode == 0
         return False
 
@@ -141,19 +154,14 @@ class Installed:
             connection.execute("DELETE FROM artifacts WHERE namespace = %s", (self.namespace,))
 
 
-def install(kubectl: Kubectl, helm: Path, kubeconfig: Path, containerd: Path | None, *options: str) -> Installed:
-    """`helm upgrade --install`, with the images of the test cluster."""
+def install(kubectl: Kubectl, helm: Path, kubeconfig: Path, containerd: Path | None) -> Installed:
+    """Levada's namespace and the team's, and the chart in the first."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespaces = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         for name in (RELEASE, TEAM)
     ]
     kubectl.apply(namespaces)
-    values = ROOT / "tests" / "support" / "cluster-values.yaml"
-    command = [str(helm), "--kubeconfig", str(kubeconfig), "--namespace", RELEASE, "upgrade", "--install", RELEASE]
-    command += [str(ROOT / "charts" / "levada"), "--values", str(values), "--set", f"workloadNamespaces={{{TEAM}}}"]
-    # Another test may have applied the definitions without Helm.
-    command += ["--take-ownership", "--wait", "--timeout", "4m", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    return Installed(kubectl, containerd)
+    installed = Installed(kubectl, helm, kubeconfig, containerd)
+    installed.upgrade()
+    return installed

@@ -36,6 +36,13 @@ def pipeline(levada: Installed, tmp_path: Path) -> Iterator[list[Document]]:
     levada.clear()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(levada: Installed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """What the pipeline makes by itself."""
+    levada.upload(small_pipeline(tmp_path_factory.mktemp("undisturbed"), ROWS).folder)
+    return run(levada, list(yaml.safe_load_all(PIPELINE)), lambda: None)
+
+
 def is_done(levada: Installed) -> bool:
     runs = levada.get("scoringruns.levada.dev")["items"]
     return any(
@@ -73,9 +80,8 @@ def kill_scorer(levada: Installed) -> bool:
 
 @pytest.mark.timeout(900)
 def test_x5_killing_operator_steps_and_scorers_ten_times_changes_nothing(
-    levada: Installed, pipeline: list[Document]
+    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
 ) -> None:
-    undisturbed = run(levada, pipeline, lambda: None)
     dice = random.Random(4)
     # No more steps than one of them is tried again.
     left = Counter({kill_operator: 4, kill_step: 3, kill_scorer: 3})
@@ -99,6 +105,72 @@ def run(levada: Installed, pipeline: list[Document], meanwhile: Callable[[], Non
         meanwhile()
     levada.wait("mdep/returns", "Ready")
     return made(levada)
+
+
+@pytest.mark.timeout(600)
+def test_k8s2_a_chart_upgrade_in_the_middle_of_a_run_neither_repeats_nor_ends_its_jobs(
+    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
+) -> None:
+    running: set[str] = set()
+
+    def upgrade() -> None:
+        if not running:
+            running.update(until(lambda: running_jobs(levada)))
+            levada.upgrade("--set=operator.logLevel=debug", "--set=crds.keep=false")  # changes each definition as well
+
+    try:
+        assert run(levada, pipeline, upgrade) == undisturbed
+        assert running <= {job["metadata"]["uid"] for job in levada.get("jobs")["items"]}
+    finally:
+        levada.upgrade()
+
+
+def running_jobs(levada: Installed) -> set[str]:
+    return {job["metadata"]["uid"] for job in levada.get("jobs")["items"] if is_running(job)}
+
+
+@pytest.mark.timeout(600)
+def test_x5_a_leader_that_was_stopped_past_its_lease_wakes_in_the_middle_of_a_run_and_changes_nothing(
+    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
+) -> None:
+    scale(levada, 2)
+    stopped: list[str] = []
+
+    def stop_and_wake() -> None:
+        if not stopped:
+            until(lambda: running_jobs(levada))
+            leader = replica(levada, holder(levada))
+            stopped.append(leader["metadata"]["uid"])
+            assert levada.kill(leader, signal="SIGSTOP")
+            try:
+                until(lambda: holder(levada) not in ("", *stopped))
+            finally:
+                assert levada.kill(leader, signal="SIGCONT")  # before its liveness probe gives up
+
+    try:
+        assert run(levada, pipeline, stop_and_wake) == undisturbed
+        (state,) = replica(levada, stopped[0])["status"]["containerStatuses"]
+        assert state["lastState"]["terminated"]["exitCode"] == 1  # by itself: killed, it would be 137
+        assert holder(levada) not in ("", *stopped)
+    finally:
+        scale(levada, 1)
+
+
+def scale(levada: Installed, replicas: int) -> None:
+    """Have so many operators, and wait until they are there and the others are gone."""
+    levada.run("scale", "deployment/levada-operator", f"--replicas={replicas}", namespace=RELEASE)
+    levada.run("rollout", "status", "deployment/levada-operator", "--timeout=120s", namespace=RELEASE)
+    until(lambda: len(levada.pods(OPERATOR, namespace=RELEASE)) == replicas)
+
+
+def replica(levada: Installed, uid: str) -> Document:
+    (found,) = [pod for pod in levada.pods(OPERATOR, namespace=RELEASE) if pod["metadata"]["uid"] == uid]
+    return found
+
+
+def holder(levada: Installed) -> str:
+    """The uid of the operator's pod that is the active one; empty if none is."""
+    return str(levada.get("lease", "levada-operator", namespace=RELEASE)["spec"].get("holderIdentity") or "")
 
 
 @contextmanager
@@ -185,9 +257,8 @@ def quietly(look: Callable[[], bool]) -> bool:
 def test_x5_deleting_in_any_order_never_waits_for_the_operator(levada: Installed, pipeline: list[Document]) -> None:
     levada.apply(*pipeline)
     levada.wait("train/returns", "Complete")
-    levada.run("scale", "deployment/levada-operator", "--replicas=0", namespace=RELEASE)
+    scale(levada, 0)
     try:
-        until(lambda: not levada.pods(OPERATOR, namespace=RELEASE))
         for kind, name in [(d["kind"], d["metadata"]["name"]) for d in pipeline]:
             plural = "modeldeployments" if kind == "Deployment" else f"{kind.lower()}s"
             levada.run("delete", f"{plural}.levada.dev", name, "--timeout=30s")
@@ -195,5 +266,4 @@ def test_x5_deleting_in_any_order_never_waits_for_the_operator(levada: Installed
         assert not levada.get("modelcandidates.levada.dev")["items"]
         assert not levada.get("inferenceservices.serving.kserve.io")["items"]
     finally:
-        levada.run("scale", "deployment/levada-operator", "--replicas=1", namespace=RELEASE)
-        levada.run("rollout", "status", "deployment/levada-operator", "--timeout=120s", namespace=RELEASE)
+        scale(levada, 1)
