@@ -17,6 +17,7 @@ import kopf
 import stamina
 import structlog
 from kubernetes import client, config
+from urllib3 import Retry
 
 from levada import names
 from levada.engines.kubernetes import inference, metrics
@@ -37,6 +38,19 @@ log = structlog.get_logger()
 _WATCH_SECONDS = 300  # a watch is opened anew then: without an end, some fall silent
 _JITTER = 30
 _FIRST_LOOK_SECONDS = 10.0  # after the watches were opened
+# A look takes many requests: an API server that asks for patience at some of them must not spoil it. Only reads: a
+# write that is tried again behind our back may come after another replica's.
+_READS = Retry(
+    total=6,
+    connect=0,
+    read=0,
+    other=0,
+    allowed_methods=["GET"],
+    status_forcelist=[429],
+    backoff_factor=0.1,
+    retry_after_max=10,
+    raise_on_status=False,
+)
 _UNSEEN_LOOKS = 5  # so many looks in a row may fail before the operator is not said to live any more
 
 
@@ -76,8 +90,8 @@ async def _operate(
     metrics.serve(settings.metrics_port)
     # One for each worker and then some: a store that does not answer must not keep those from theirs who need it not.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * WORKERS, thread_name_prefix="levada"))
-    api = _api_client()
-    lease = _lease_of(settings, api)
+    api = _api_client(_READS)
+    lease = _lease_of(settings)
     cluster = Cluster(api, namespaces, lease.check) if lease is not None else Cluster(api, namespaces)
     catalogue = open_catalogue(settings)
     sources = settings.sources or f"s3://{settings.objects_bucket}/sources"
@@ -187,20 +201,21 @@ async def _look_again(engine: KubernetesEngine, health: _Health, every: float) -
         await asyncio.sleep(every)
 
 
-def _lease_of(settings: Settings, api: client.ApiClient) -> Lease | None:
+def _lease_of(settings: Settings) -> Lease | None:
     if not settings.lease_namespace:
         return None
     times = LeaseTimes(settings.lease_duration, settings.lease_renew_deadline, settings.lease_retry)
+    api = _api_client(False)  # it must not wait longer than it knows of
     return Lease(api, settings.lease_namespace, settings.lease_name, settings.lease_identity, times)
 
 
-def _api_client() -> client.ApiClient:
+def _api_client(retries: Retry | bool) -> client.ApiClient:
     configuration = client.Configuration()
     try:
         config.load_incluster_config(configuration)
     except config.ConfigException:
         config.load_kube_config(client_configuration=configuration)
-    configuration.retries = False  # a write that is tried again behind our back may come after another replica's
+    configuration.retries = retries
     return client.ApiClient(configuration)
 
 
