@@ -6,9 +6,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import urllib3
 from kubernetes import client, watch
 
 from levada import names
@@ -21,6 +23,7 @@ class Sighting:
     """A state of a Dataset; `at`: seconds of the monotonic clock."""
 
     at: float
+    version: str  # resourceVersion
     generation: int
     status: dict[str, Any]
 
@@ -41,6 +44,7 @@ class Statuses:
         self._custom = custom
         self._where = (names.GROUP, names.VERSION, namespace, PLURALS[Kind.DATASET])
         self._watch = watch.Watch()
+        self._ended = False
         self._seen: defaultdict[str, list[Sighting]] = defaultdict(list)
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -50,7 +54,9 @@ class Statuses:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = True
         self._watch.stop()
+        self._thread.join(5)
 
     def of(self, name: str) -> list[Sighting]:
         """All that was seen of a Dataset, oldest first."""
@@ -71,11 +77,16 @@ class Statuses:
                     raise TimeoutError(f"{len(missing)} Datasets are not settled: {[self._seen[n][-1:] for n in some]}")
 
     def _run(self) -> None:
-        stream = self._watch.stream(self._custom.list_namespaced_custom_object, *self._where)
-        for event in stream:
-            document = event["object"]
-            metadata = document["metadata"]
-            seen = Sighting(time.monotonic(), metadata["generation"], document.get("status") or {})
-            with self._news:
-                self._seen[metadata["name"]].append(seen)
+        while not self._ended:
+            with suppress(urllib3.exceptions.HTTPError, client.ApiException):  # begun anew, from what there is then
+                for event in self._watch.stream(self._custom.list_namespaced_custom_object, *self._where):
+                    self._see(event["object"])
+
+    def _see(self, document: dict[str, Any]) -> None:
+        metadata = document["metadata"]
+        version, generation = metadata["resourceVersion"], metadata["generation"]
+        with self._news:
+            seen = self._seen[metadata["name"]]
+            if not seen or seen[-1].version != version:
+                seen.append(Sighting(time.monotonic(), version, generation, document.get("status") or {}))
                 self._news.notify_all()
