@@ -20,7 +20,14 @@ from levada.engines.local.servers import Endpoints, LocalServers, NatsEndpoint, 
 from levada.settings import Settings
 from levada.stores.open import open_catalogue
 
+LONGEST_NAME = 120  # of a parameter, in a test's name
+
 _numbers = count(1)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long values are no names: workers must agree on those, and compressed bytes hold the time."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ def _unpacked(file: Content) -> dict[str, bytes]:
         ("a.csv", gzip.compress(DATA)),
         ("a.csv", DATA),
     ],
+    ids=["gzip", "two gzip members", "zstd", "two zstd frames", "gzip without its ending", "as it is"],
 )
 def test_compression_is_seen_from_the_bytes(name: str, data: bytes, chunk: int) -> None:
     assert _unpacked(content(data, name, chunk)) == {"a.csv": DATA}
@@ -69,6 +70,17 @@ def test_each_member_of_an_archive_is_a_file() -> None:
         ("a.zip", _zip(), Reason.INVALID_DATA, "a.zip is a zip archive without files"),
         ("a.zip", _zip(b__csv=b""), Reason.INVALID_DATA, "a.zip!b.csv is empty: remove it"),
         ("a.csv", b"", Reason.INVALID_DATA, "a.csv is empty: remove it"),
+    ],
+    ids=[
+        "truncated gzip",
+        "truncated zstd",
+        "damaged gzip",
+        "not gzip",
+        "truncated zip",
+        "damaged zip",
+        "empty zip",
+        "empty member",
+        "empty file",
     ],
 )
 def test_broken_files_are_refused_by_name(name: str, data: bytes, reason: Reason, message: str) -> None:
