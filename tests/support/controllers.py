@@ -76,6 +76,8 @@ class PodRunner:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ran: list[str] = []
         self.kill_next = 0  # so many of the next pods are killed as they start, as a node may do
+        self.hold_next = 0  # so many of the next pods get no further, until they are released
+        self.held: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> PodRunner:
         self._thread.start()
@@ -89,6 +91,11 @@ class PodRunner:
                 process.kill()
         for thread in self._running.values():
             thread.join()
+
+    def release(self) -> None:
+        """Let the pods go on that are held."""
+        while self.held:
+            self.held.pop().send_signal(signal.SIGCONT)
 
     def _run(self) -> None:
         while not self._ended.wait(0.05):
@@ -135,6 +142,10 @@ class PodRunner:
         if self.kill_next > 0:
             self.kill_next -= 1
             process.kill()
+        if self.hold_next > 0:
+            self.hold_next -= 1
+            process.send_signal(signal.SIGSTOP)
+            self.held.append(process)
         code = process.wait()
         message = folder / "termination"
         ended = {
