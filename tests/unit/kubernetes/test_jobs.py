@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from levada.engines.kubernetes.jobs import StepPods, job_document, merged
+from levada.errors import Stalled
 from levada.names import Kind
 from levada.planners.plan import Job
 from levada.resources import Ref
@@ -55,6 +56,15 @@ def test_k8s1_parallel_work_is_an_indexed_job_with_a_limit_for_each_index() -> N
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
     assert "activeDeadlineSeconds" not in spec
     assert "suspend" not in spec  # a queue's to write
+
+
+def test_x5_an_input_that_does_not_fit_beside_a_pod_is_refused() -> None:
+    work = IngestWork(batch="b" * 200_000, spec=SPEC)
+    assert made(replace(JOB, input=JOB.input.model_copy(update={"work": work})))
+
+    work = IngestWork(batch="b" * 210_000, spec=SPEC)
+    with pytest.raises(Stalled, match=r"what the step ingest is told takes 20\d KiB, and 200 KiB fit"):
+        made(replace(JOB, input=JOB.input.model_copy(update={"work": work})))
 
 
 def test_x5_a_users_error_fails_the_job_at_once_and_an_evicted_pod_does_not_count() -> None:

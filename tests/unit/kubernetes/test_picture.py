@@ -30,11 +30,15 @@ def job(version: int = 1, uid: str = "u1", owner: Ref = SHOPS) -> dict[str, Any]
     return {"metadata": metadata, "spec": {"completions": 2, "template": {}}, "status": {"active": version}}
 
 
-def pod(name: str) -> dict[str, Any]:
+def pod(name: str, version: int = 1, phase: str = "Running") -> dict[str, Any]:
     labels = {"batch.kubernetes.io/job-name": "ingest-1"}
     annotations = {"levada.dev/input": "{}", "mine": "x"}
     metadata = {"name": name, "namespace": "team", "labels": labels, "annotations": annotations, "managedFields": [{}]}
-    return {"metadata": metadata, "spec": {"containers": []}, "status": {"phase": "Running"}}
+    return {
+        "metadata": metadata | {"resourceVersion": f"{version}"},
+        "spec": {"containers": []},
+        "status": {"phase": phase},
+    }
 
 
 @pytest.fixture
@@ -123,6 +127,26 @@ def test_k8s1_an_older_state_of_a_job_is_ignored_and_another_job_of_the_name_is_
     picture.put_job(job(6, uid="u2", owner=SALES))
     assert not picture.jobs_of(SHOPS)
     assert not picture.jobs_of(SALES)["ingest-1"].pods
+    assert not picture.put_job(job(5))  # the other's last state, from a list that was asked for before
+
+
+def test_k8s1_an_older_state_of_a_pod_is_ignored(picture: Picture) -> None:
+    picture.put_job(job())
+    picture.put_pod(pod("a", 7, "Failed"))
+
+    assert not picture.put_pod(pod("a", 6))
+    assert picture.jobs_of(SHOPS)["ingest-1"].pods["a"]["status"] == {"phase": "Failed"}
+
+
+def test_k8s1_pods_that_a_look_does_not_find_are_gone(picture: Picture) -> None:
+    picture.put_job(job())
+    picture.put_pod(pod("a"))
+    picture.put_pod(pod("b"))
+
+    assert picture.pod_keys() == {("team", "a"), ("team", "b")}
+    assert picture.drop_pods({("team", "a"), ("other", "b")}) == [SHOPS]
+    assert picture.pod_keys() == {("team", "b")}
+    assert not picture.drop_pods({("team", "a")})
 
 
 def test_k8s1_of_jobs_and_pods_only_what_says_how_they_stand_is_kept(picture: Picture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of, waits_for
+from levada.engines.kubernetes.states import completed_indexes, job_state, outdated, phase_of, waits_for
 from levada.resources.conditions import Reason
 from levada.steps.io import StepError, StepResult, Termination
 
@@ -31,6 +31,19 @@ def ended(code: int, message: str = "", at: str = "2026-01-01T00:00:00Z", reason
 
 def error(message: str, reason: Reason = Reason.NO_ROWS) -> str:
     return Termination(error=StepError(reason=reason, message=message)).to_bytes().decode()
+
+
+def test_x5_the_newest_jobs_that_ended_can_be_looked_at_and_the_older_ones_go() -> None:
+    def made(minute: int, *ended: str) -> dict[str, Any]:
+        found = job(*({"type": type} for type in ended))
+        return found | {"metadata": {"name": f"j{minute}", "creationTimestamp": f"2026-01-01T00:{minute:02}:00Z"}}
+
+    succeeded = [made(minute, "Complete") for minute in (9, 1, 2, 3, 10)]
+    failed = [made(minute, "Failed") for minute in (4, 5, 6, 7)]
+    jobs = {found["metadata"]["name"]: found for found in [*succeeded, *failed, made(0)]}
+
+    assert outdated(jobs, ()) == ["j2", "j1", "j4"]
+    assert outdated(jobs, {"j1", "j4"}) == ["j2"]
 
 
 @pytest.mark.parametrize(

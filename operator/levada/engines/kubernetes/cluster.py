@@ -267,6 +267,11 @@ def is_missing(error: Refused) -> bool:
     return isinstance(error.__cause__, client.ApiException) and error.__cause__.status == 404
 
 
+def is_invalid(error: Refused) -> bool:
+    """Whether it is refused for what it says, however often it is said."""
+    return isinstance(error.__cause__, client.ApiException) and error.__cause__.status == 422
+
+
 @contextmanager
 def errors() -> Iterator[None]:
     """Turns the client's errors into Unavailable, Conflict and Refused."""

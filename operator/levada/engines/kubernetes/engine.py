@@ -19,32 +19,28 @@ import structlog
 
 from levada.engines import decisions
 from levada.engines.kubernetes import metrics
-from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable
+from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable, is_invalid
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, job_document
 from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
 from levada.engines.kubernetes.picture import Picture, Seen
-from levada.engines.kubernetes.reading import (
-    as_owner,
-    key_of,
-    labelled,
-    owned,
-    ref_of,
-)
+from levada.engines.kubernetes.reading import as_owner, key_of, labelled, owned, ref_of
+from levada.engines.kubernetes.recent import Recent
 from levada.engines.kubernetes.said import read_progress, read_result
 from levada.engines.kubernetes.services import NotServed, Services
-from levada.engines.kubernetes.states import completed_indexes, job_state, phase_of
+from levada.engines.kubernetes.states import completed_indexes, job_state, outdated, phase_of
 from levada.engines.kubernetes.triggers import TriggerListener
 from levada.errors import Stalled, StoreUnavailable
 from levada.events import Event
 from levada.names import Kind
 from levada.planners import plan, stalled
-from levada.planners.plan import Decision, JobState, Observed, Plan, ServingState
+from levada.planners.plan import Decision, Job, JobState, Observed, Plan, ServingState
 from levada.resources import AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
+from levada.resources.status import RunStatus, Status
 from levada.resources.uris import below
 from levada.stores.ports import Catalogue, Objects, Triggers
 
@@ -84,7 +80,7 @@ class KubernetesEngine:
         self.services = Services(cluster, scorers, self._mark)
         self.events = EventRecorder(cluster)
         self._triggers = TriggerListener(triggers, self._mark)
-        self._recorded: set[str] = set()  # decisions that are known to be in the catalogue
+        self._recorded = Recent[str]()  # decisions that are known to be in the catalogue
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._working: dict[Ref, asyncio.Task[None]] = {}
         self._failures: dict[Ref, int] = {}
@@ -109,15 +105,17 @@ class KubernetesEngine:
                 if ref not in found:
                     self._gone(ref)
         before_jobs = self._picture.job_keys()
+        before_pods = self._picture.pod_keys() | self.services.pod_keys()
         jobs = {key_of(document): document for document in await _listed(self._cluster.jobs)}
         for document in jobs.values():
             self.job_changed(document)
         for key in before_jobs - jobs.keys():
             self._mark(*self._picture.drop_job(key))
-        pods = await _listed(self._cluster.pods)
-        for document in pods:
+        pods = {key_of(document): document for document in await _listed(self._cluster.pods)}
+        for document in pods.values():
             self.pod_changed(document)
-        self.services.forget_pods(but={key_of(document) for document in pods})
+        self._mark(*self._picture.drop_pods(before_pods - pods.keys()))
+        self.services.drop_pods(before_pods - pods.keys())
         await self.services.look()
 
     def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
@@ -190,8 +188,8 @@ class KubernetesEngine:
         try:
             with metrics.reconciling(ref.kind):
                 requeue = await self._reconcile(ref)
-        except Conflict:
-            requeue = timedelta(seconds=FIRST_BACKOFF)  # what changed meanwhile is on its way here
+        except (Conflict, NotServed):
+            requeue = self._back_off(ref)  # what changed is on its way here; what is not served stands in the status
         except LeaseLost:
             return  # the process is ending
         except (Unavailable, StoreUnavailable) as error:
@@ -258,11 +256,13 @@ class KubernetesEngine:
         try:
             await self._carry_out(seen, planned)
         except NotServed as error:
-            # Said in the status, and tried again.
             state = replace(observed.serving or ServingState(), message=str(error))
             planned = plan(resource, replace(observed, serving=state), now)
             await self._write_status_of(seen, planned)
-            return self._back_off(ref)
+            raise
+        except Stalled as error:
+            await self._write_status_of(seen, stalled(resource, error, now))
+            return LOOK_AGAIN  # what refuses it may be a policy of the cluster's, which can change unseen
         await self._triggers.answered(ref, planned.answered)
         if any(state.phase == "active" for state in observed.jobs.values()):
             return min(planned.requeue_after or self._progress_every, self._progress_every)
@@ -312,9 +312,10 @@ class KubernetesEngine:
                 await asyncio.to_thread(self._cluster.delete_job, obsolete.document)
         for job in planned.jobs:
             if job.name not in existing:
-                document = job_document(job, owner, resource.metadata.labels, self._pods)
-                if (made := await asyncio.to_thread(self._cluster.make_job, document)) is not None:
-                    self.job_changed(made)
+                await self._make_job(job, resource)
+        needed = {*wanted, *_job_of(resource.status), *_job_of(planned.status)}
+        for name in outdated({name: job.document for name, job in existing.items()}, needed):
+            await asyncio.to_thread(self._cluster.delete_job, existing[name].document)
         for gone in planned.deletions:
             if (seen_gone := self._picture.seen(gone)) is not None:
                 await asyncio.to_thread(self._cluster.delete, gone, seen_gone.resource.metadata.uid)
@@ -323,6 +324,17 @@ class KubernetesEngine:
         elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
             await self.services.remove(ref)
         await self._write_status_of(seen, planned)
+
+    async def _make_job(self, job: Job, resource: AnyResource) -> None:
+        document = job_document(job, as_owner(resource), resource.metadata.labels, self._pods)
+        try:
+            made = await asyncio.to_thread(self._cluster.make_job, document)
+        except Refused as error:
+            if is_invalid(error):
+                raise Stalled(Reason.INVALID_SPEC, f"the API server refuses the Job: {error}") from error
+            raise
+        if made is not None:
+            self.job_changed(made)
 
     def _record(self, resource: AnyResource, decision: Decision, event: Event) -> None:
         self._cluster.check()
@@ -370,6 +382,12 @@ def _beyond(resource: AnyResource) -> Stalled | None:
 
 async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
     return await asyncio.to_thread(lambda: list(ask(*arguments)))
+
+
+def _job_of(status: Status) -> tuple[str, ...]:
+    """The job of the execution that a status tells of."""
+    execution = status.execution if isinstance(status, RunStatus) else None
+    return (execution.job,) if execution is not None else ()
 
 
 def _is_late(job: JobState, now: datetime) -> bool:

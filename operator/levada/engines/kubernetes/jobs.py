@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from levada import names
+from levada.errors import Stalled
 from levada.methods.sources.secrets import KEYS, variable
 from levada.planners.plan import Job
 from levada.resources.base import SecretRef
+from levada.resources.conditions import Reason
 from levada.steps.io import EXIT_USER_ERROR, Owner
 
 Document = dict[str, Any]
@@ -23,8 +25,9 @@ Document = dict[str, Any]
 STEP = "step"  # name of the container
 INPUT_FOLDER, INPUT_FILE = "/etc/levada", "input.json"
 INPUT_ANNOTATION = f"{names.GROUP}/input"
+INPUT_LIMIT = 200 * 1024  # bytes: all annotations of a pod together have 256 KiB
 SCRATCH = "/scratch"
-KEPT_SECONDS = 24 * 3600  # how long a Job that has ended can be looked at
+KEPT_SECONDS = 24 * 3600  # how long a Job that has ended can be looked at, if it is one of the newest of its resource
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # passed on, so that Kueue admits the Job
 NOBODY = 65532
 
@@ -39,7 +42,7 @@ class StepPods:
 
 
 def job_document(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPods) -> Document:
-    """The Job of a step."""
+    """The Job of a step. Raises Stalled if what the step is told does not fit."""
     metadata = {
         "name": job.name,
         "namespace": job.owner.namespace,
@@ -141,9 +144,20 @@ def _template(job: Job, pods: StepPods) -> Document:
             {"name": "scratch", "emptyDir": {}},
         ],
     }
-    annotations = {INPUT_ANNOTATION: job.input.to_bytes().decode()}
+    annotations = {INPUT_ANNOTATION: _told(job)}
     template: Document = {"metadata": {"labels": labels(job), "annotations": annotations}, "spec": spec}
     return merged(template, job.pod_template) if job.pod_template else template
+
+
+def _told(job: Job) -> str:
+    data = job.input.to_bytes()
+    if len(data) > INPUT_LIMIT:
+        step, size = job.input.work.step, f"{len(data) / 1024:,.0f} KiB, and {INPUT_LIMIT // 1024} KiB"
+        raise Stalled(
+            Reason.NOT_SUPPORTED,
+            f"what the step {step} is told takes {size} fit beside a pod: read fewer batches, or shorten the spec",
+        )
+    return data.decode()
 
 
 def _own(resource: str) -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from levada.planners.conditions import MESSAGE_LIMIT, clipped
 from levada.resources import AnyResource
 from levada.resources.conditions import Condition, ConditionType, Reason, condition_of, is_true, merge_conditions
 from levada.resources.status import Status
@@ -23,7 +24,7 @@ def held_up(resource: AnyResource, status: Status, reason: Reason, message: str,
         type=ConditionType.RECONCILING,
         status="True",
         reason=reason,
-        message=message,
+        message=clipped(message, MESSAGE_LIMIT),
         observed_generation=resource.metadata.generation,
         last_transition_time=now,
     )

@@ -7,7 +7,7 @@ Each `put` and `drop` returns the resources that have something new to look at.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from levada.engines.kubernetes.reading import (
     Document,
+    Key,
     first_problem,
     is_known,
     key_of,
@@ -24,14 +25,13 @@ from levada.engines.kubernetes.reading import (
     readable,
     ref_of,
     slim,
+    version_of,
 )
 from levada.names import Kind
 from levada.planners import references_of
 from levada.resources import RESOURCES, AnyResource, Ref
 from levada.resources.uris import with_absolute_uris
 from levada.steps.io import ProgressRecord, StepResult
-
-Key = tuple[str, str]  # namespace and name
 
 _JOB_NAME = "batch.kubernetes.io/job-name"
 
@@ -138,9 +138,9 @@ class Picture:
         if owner is None:
             return ()
         known = self._jobs.get(key)
+        if known is not None and is_known(document, version_of(known.document)):
+            return ()
         if known is not None and known.document["metadata"]["uid"] == document["metadata"]["uid"]:
-            if is_known(document, known.document["metadata"]["resourceVersion"]):
-                return ()
             known.document = slim(document)
         else:
             self.drop_job(key)
@@ -157,16 +157,31 @@ class Picture:
     def put_pod(self, document: Document, *, gone: bool = False) -> Iterable[Ref]:
         """Take note of a pod of a Job."""
         metadata = document["metadata"]
-        job = self._jobs.get(
-            (metadata["namespace"], metadata.get("labels", {}).get("batch.kubernetes.io/job-name", ""))
-        )
+        job = self._jobs.get((metadata["namespace"], metadata.get("labels", {}).get(_JOB_NAME, "")))
         if job is None:
             return ()
+        known = job.pods.get(metadata["name"])
         if gone:
             job.pods.pop(metadata["name"], None)
+        elif known is not None and is_known(document, version_of(known)):
+            return ()
         else:
             job.pods[metadata["name"]] = slim(document)
         return (job.owner,)
+
+    def pod_keys(self) -> set[Key]:
+        """Namespace and name of each pod of a Job."""
+        return {(namespace, name) for (namespace, _), job in self._jobs.items() for name in job.pods}
+
+    def drop_pods(self, keys: Set[Key]) -> Iterable[Ref]:
+        """Take note that pods are gone."""
+        concerned = []
+        for (namespace, _), job in self._jobs.items():
+            gone = [name for name in job.pods if (namespace, name) in keys]
+            for name in gone:
+                del job.pods[name]
+            concerned += [job.owner] if gone else []
+        return concerned
 
 
 def _take_out(index: defaultdict[Any, dict[Any, Any]], outer: object, inner: object) -> None:

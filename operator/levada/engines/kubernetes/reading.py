@@ -14,6 +14,7 @@ from levada.resources import AnyResource, Ref
 from levada.steps.io import Owner
 
 Document = dict[str, Any]
+Key = tuple[str, str]  # namespace and name
 
 _KEPT_OF_A_JOB = ("completions", "activeDeadlineSeconds")
 
@@ -58,10 +59,15 @@ def labelled(metadata: Document) -> Ref | None:
     return None
 
 
+def version_of(document: Document) -> str:
+    """The resourceVersion."""
+    return str(document["metadata"]["resourceVersion"])
+
+
 def is_known(document: Document, version: str) -> bool:
     """Whether a document is no newer than what is known. (Versions can be compared: the API promises it since 1.34.)"""
     try:
-        return int(document["metadata"]["resourceVersion"]) <= int(version)
+        return int(version_of(document)) <= int(version)
     except ValueError:
         return False
 
@@ -71,9 +77,9 @@ def ref_of(kind: Kind, document: Document) -> Ref:
     return Ref(kind, document["metadata"]["namespace"], document["metadata"]["name"])
 
 
-def key_of(job: Document) -> tuple[str, str]:
+def key_of(document: Document) -> Key:
     """Namespace and name."""
-    return job["metadata"]["namespace"], job["metadata"]["name"]
+    return document["metadata"]["namespace"], document["metadata"]["name"]
 
 
 def readable(document: Document) -> Document:

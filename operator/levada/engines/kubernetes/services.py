@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from levada.engines.kubernetes.cluster import Cluster, Missing, Refused
 from levada.engines.kubernetes.inference import ScorerPods, covers, inference_service
 from levada.engines.kubernetes.inference_states import serving_state
+from levada.engines.kubernetes.reading import Key, is_known, version_of
 from levada.errors import LevadaError
 from levada.names import Kind
 from levada.planners.plan import Serving, ServingState
@@ -38,6 +39,7 @@ class Services:
 
     async def look(self) -> None:
         """See every InferenceService. Raises Unavailable."""
+        before = set(self._services)
         try:
             documents = await asyncio.to_thread(lambda: list(self._cluster.inference_services()))
         except Missing:
@@ -47,15 +49,19 @@ class Services:
         found = {_ref(document): document for document in documents}
         for document in found.values():
             self.service_changed(document)
-        for ref in self._services.keys() - found.keys():
-            self.service_changed(self._services[ref], gone=True)
+        for ref in before - found.keys():
+            if (gone := self._services.get(ref)) is not None:
+                self.service_changed(gone, gone=True)
 
     def service_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of an InferenceService."""
         ref = _ref(document)
+        known = self._services.get(ref)
         if gone:
             self._services.pop(ref, None)
             self._applied.pop(ref, None)
+        elif known is not None and is_known(document, version_of(known)):
+            return
         else:
             self._services[ref] = document
         self._changed(ref)
@@ -63,16 +69,23 @@ class Services:
     def pod_changed(self, owner: Ref, document: Document, *, gone: bool = False) -> None:
         """Take note of a pod of a Deployment's."""
         name = document["metadata"]["name"]
+        known = self._pods[owner].get(name)
         if gone:
             self._pods[owner].pop(name, None)
+        elif known is not None and is_known(document, version_of(known)):
+            return
         else:
             self._pods[owner][name] = document
         self._changed(owner)
 
-    def forget_pods(self, but: set[tuple[str, str]]) -> None:
-        """Forget pods (namespace, name) that are not there any more."""
+    def pod_keys(self) -> set[Key]:
+        """Namespace and name of each pod."""
+        return {(owner.namespace, name) for owner, pods in self._pods.items() for name in pods}
+
+    def drop_pods(self, keys: Set[Key]) -> None:
+        """Take note that pods are gone."""
         for owner, pods in self._pods.items():
-            for name in [name for name in pods if (owner.namespace, name) not in but]:
+            for name in [name for name in pods if (owner.namespace, name) in keys]:
                 self.pod_changed(owner, pods[name], gone=True)
 
     def state(self, deployment: Ref) -> ServingState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from levada.steps.io import StepError, StepResult, Termination
 Document = Mapping[str, Any]
 Phase = Literal["active", "succeeded", "failed"]
 
+KEPT = 3  # Jobs of a resource that can be looked at after they succeeded, and as many that failed
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 # Why a container does not start, where waiting alone does not help.
 _CANNOT_START = {
@@ -44,6 +45,14 @@ def completed_indexes(job: Document) -> list[int]:
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
     return found
+
+
+def outdated(jobs: Mapping[str, Document], needed: Collection[str]) -> list[str]:
+    """Which Jobs of a resource (by name) nobody will look at any more: of those that have ended all but the newest
+    KEPT that succeeded, the newest KEPT that failed, and those that are needed."""
+    newest = sorted(jobs, key=lambda name: str(jobs[name]["metadata"]["creationTimestamp"]), reverse=True)
+    ended = [[name for name in newest if phase_of(jobs[name]) == phase] for phase in ("succeeded", "failed")]
+    return [name for old in ended for name in old[KEPT:] if name not in needed]
 
 
 def job_state(job: Document, pods: Iterable[Document], results: Iterable[StepResult]) -> JobState:

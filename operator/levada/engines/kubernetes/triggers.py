@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
 
+from levada.engines.kubernetes.recent import Recent
 from levada.errors import StoreUnavailable
 from levada.resources import AnyResource, Ref
 from levada.stores.ports import TriggerMessage, Triggers
@@ -17,7 +18,6 @@ from levada.stores.ports import TriggerMessage, Triggers
 log = structlog.get_logger()
 
 _RETRY_SECONDS = (0.5, 30.0)  # first and longest, after the bus did not answer
-_REMEMBERED = 10_000  # answered messages: one whose acknowledgement was lost comes again
 
 Key = tuple[Ref, str, str]
 """Resource, its uid, subject."""
@@ -33,7 +33,7 @@ class TriggerListener:
         self._listening: dict[Key, asyncio.Task[None]] = {}
         self._forgetting: set[asyncio.Task[None]] = set()
         self._pending: defaultdict[Ref, dict[str, TriggerMessage]] = defaultdict(dict)
-        self._answered: OrderedDict[tuple[Ref, str], None] = OrderedDict()
+        self._answered = Recent[tuple[Ref, str]]()  # one whose acknowledgement was lost comes again
         self._problems: dict[Key, str] = {}
 
     def listen(self, resource: AnyResource) -> None:
@@ -65,7 +65,7 @@ class TriggerListener:
         for id in ids:
             message = self._pending[ref].pop(id, None)
             if message is not None:
-                self._remember(ref, id)
+                self._answered.add((ref, id))
                 await message.acknowledge()
 
     async def close(self) -> None:
@@ -120,8 +120,3 @@ class TriggerListener:
     async def _forget(self, subject: str, uid: str) -> None:
         with suppress(StoreUnavailable, OSError):  # the bus forgets it in time
             await self._triggers.forget(subject, uid)
-
-    def _remember(self, ref: Ref, id: str) -> None:
-        self._answered[ref, id] = None
-        if len(self._answered) > _REMEMBERED:
-            self._answered.popitem(last=False)

@@ -1,0 +1,137 @@
+"""What the engine does when the API server does not take what it makes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from kubernetes import client
+
+from levada.engines.kubernetes.cluster import Cluster, Conflict, Missing, Refused
+from levada.engines.kubernetes.engine import LOOK_AGAIN, KubernetesEngine
+from levada.engines.kubernetes.inference import ScorerPods
+from levada.engines.kubernetes.jobs import StepPods
+from levada.names import Kind
+from levada.planners import plan
+from levada.planners.plan import Observed
+from levada.resources import Dataset
+from levada.stores.ports import Catalogue, Objects, Triggers
+
+METADATA = {"name": "shops", "namespace": "team", "uid": "u1", "generation": 1, "resourceVersion": "5"}
+SHOPS = {
+    "apiVersion": "levada.dev/v1alpha1",
+    "kind": "Dataset",
+    "metadata": METADATA,
+    "spec": {"source": {"type": "object", "object": {"uri": "s3://landing/"}}, "format": {"type": "csv"}},
+}
+PENDING = {
+    "version": 1,
+    "candidate": "a",
+    "digest": f"sha256:{'0' * 64}",
+    "state": "Pending",
+    "since": "2026-01-01T00:00:00Z",
+}
+RETURNS = {
+    "apiVersion": "levada.dev/v1alpha1",
+    "kind": "Deployment",
+    "metadata": METADATA | {"name": "returns"},
+    "spec": {"model": {"candidate": "a"}, "suspend": True},
+    "status": {"observedGeneration": 1, "versions": [PENDING], "lastVersion": 1},
+}
+
+Document = dict[str, Any]
+
+
+class Refusing(Cluster):
+    """A cluster that makes nothing, and notes the statuses that are written."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(client.ApiClient())
+        self.statuses: list[Document] = []
+        self._why = why
+
+    def make_job(self, job: Document) -> Document | None:
+        raise self._why
+
+    def apply_inference_service(self, document: Document, known: tuple[str, str] | None) -> Document:
+        raise self._why
+
+    def write_status(self, ref: object, version: str, status: Document) -> Document:
+        self.statuses.append(status)
+        metadata = METADATA | {"name": getattr(ref, "name", ""), "resourceVersion": str(int(version) + 1)}
+        return (SHOPS if metadata["name"] == "shops" else RETURNS) | {"metadata": metadata, "status": status}
+
+
+def running() -> Document:
+    """The Dataset, whose status says that its ingestion runs."""
+    dataset = Dataset.model_validate(SHOPS)
+    planned = plan(dataset, Observed({dataset.ref: dataset}), datetime(2026, 1, 1, tzinfo=UTC))
+    return SHOPS | {"status": planned.status.document()}
+
+
+async def pauses(
+    cluster: Cluster, kind: Kind, document: Document, count: int, patch: pytest.MonkeyPatch
+) -> list[float]:
+    """How long the engine means to wait after each of its first attempts, in seconds. It does not wait."""
+    unused: Any = None
+    ports = cast(Catalogue, unused), cast(Objects, unused), cast(Triggers, _NoTriggers())
+    engine = KubernetesEngine(cluster, *ports, StepPods("steps"), ScorerPods("b"), "s3://b/s", timedelta(seconds=10))
+    found: list[float] = []
+    enough = asyncio.Event()
+
+    def later(ref: Any, after: timedelta) -> None:
+        found.append(after.total_seconds())
+        if len(found) < count:
+            engine._mark(ref)
+        else:
+            enough.set()
+
+    patch.setattr(engine, "_later", later)
+    engine.resource_changed(kind, document)
+    running = asyncio.create_task(engine.run())
+    await enough.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return found[:count]
+
+
+class _NoTriggers:
+    async def close(self) -> None:
+        pass
+
+
+def ready(status: Document) -> Document:
+    (found,) = [condition for condition in status["conditions"] if condition["type"] == "Ready"]
+    return dict(found)
+
+
+def test_x5_without_kserve_it_is_tried_again_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Refusing(Missing("404 page not found"))
+
+    found = asyncio.run(pauses(cluster, Kind.DEPLOYMENT, RETURNS, 4, monkeypatch))
+
+    assert found == [0.2, 0.4, 0.8, 1.6]
+    assert len(cluster.statuses) == 1
+    assert "KServe is not installed" in ready(cluster.statuses[0])["message"]
+
+
+def test_x5_a_conflict_that_stays_is_tried_again_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = asyncio.run(pauses(Refusing(Conflict("changed")), Kind.DATASET, running(), 4, monkeypatch))
+
+    assert found == [0.2, 0.4, 0.8, 1.6]
+
+
+def test_x5_a_job_that_the_api_server_finds_invalid_stalls_its_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = Refused('Job "shops-ingest" is invalid: spec.template.spec.containers[0].image: Required value')
+    why.__cause__ = client.ApiException(status=422)
+    cluster = Refusing(why)
+
+    found = asyncio.run(pauses(cluster, Kind.DATASET, running(), 2, monkeypatch))
+
+    assert found == [LOOK_AGAIN.total_seconds()] * 2  # what refuses it may change unseen
+    (status,) = cluster.statuses
+    stalled = [condition for condition in status["conditions"] if condition["type"] == "Stalled"]
+    assert [(c["status"], c["reason"]) for c in stalled] == [("True", "InvalidSpec")]
+    assert "containers[0].image: Required value" in stalled[0]["message"]
