@@ -58,10 +58,11 @@ def come_to(space: Space, expected: Outcome) -> Outcome:
 
 
 @pytest.fixture
-def shared(empty_space: Space) -> Space:
+def shared(empty_space: Space) -> Iterator[Space]:
     """A namespace whose operators share a Lease."""
     empty_space.settings |= {"LEVADA_LEASE_NAMESPACE": empty_space.namespace, "LEVADA_LEASE_RETRY": "0.2"}
-    return empty_space
+    yield empty_space
+    empty_space.pods.release()
 
 
 @pytest.fixture
