@@ -318,12 +318,14 @@ def upload(
 @app.command()
 def operator() -> None:
     """Carry out the resources of a Kubernetes cluster, as the environment says (LEVADA_…), until told to end."""
+    from levada import logs
     from levada.engines.kubernetes.inference import ScorerPods
     from levada.engines.kubernetes.jobs import StepPods
     from levada.engines.kubernetes.operator import run as operate
     from levada.settings import Settings
 
     settings = Settings()
+    logs.as_json(settings.log_level)
     if not settings.steps_image:
         raise _fail("LEVADA_STEPS_IMAGE is not set: name the image of the steps")
     pods = StepPods(settings.steps_image, settings.steps_service_account, settings.stores_secret)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -18,11 +17,11 @@ import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TextIO, cast
 
 import structlog
 import uvloop
 
+from levada import logs
 from levada.serving.app import App
 from levada.serving.config import GivenUp, ScorerConfig
 from levada.serving.http import Server
@@ -52,7 +51,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     settings = Settings()
-    _log_as_json(settings.log_level)
+    logs.as_json(settings.log_level)
     # Recording and loading run beside the event loop: let them give way sooner than Python's 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -127,32 +126,6 @@ def _recorder(settings: Settings, config: ScorerConfig) -> Recorder | None:
     folder = (settings.scratch or Path(tempfile.gettempdir())) / "levada-scores" / f"{config.namespace}.{config.name}"
     spool = Spool(folder, source, SPOOL_BYTES)
     return Recorder(open_catalogue(settings), spool, source, config.namespace, config.name)
-
-
-def _log_as_json(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping().get(level.upper(), 20)),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Log())),
-        cache_logger_on_first_use=True,
-    )
-
-
-class _Log:
-    """Standard error; a line that cannot be written there (a full disk) is left out, and nothing stops for it."""
-
-    def write(self, text: str) -> None:
-        with suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
 
 
 if __name__ == "__main__":

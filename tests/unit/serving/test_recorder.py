@@ -71,8 +71,8 @@ def test_score2_a_fault_inside_does_not_end_recording(recorder: Recorder, monkey
 
 def test_score2_a_log_on_a_full_disk_stops_nothing() -> None:
     program = (
-        "import structlog; from levada.serving.__main__ import _log_as_json\n"
-        "_log_as_json('info'); log = structlog.get_logger()\n"
+        "import structlog; from levada import logs\n"
+        "logs.as_json('info'); log = structlog.get_logger()\n"
         "for _ in range(1000): log.warning('a line that does not fit')\n"
         "print('goes on')"
     )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import kopf
@@ -82,6 +83,9 @@ def run(
     except LeaseLost as error:
         log.error("this replica is not the active one any more and ends", reason=str(error))
         sys.exit(1)
+    except KServeInstalled:
+        log.info("KServe has been installed: ends, to begin anew and watch InferenceServices")
+        sys.exit(1)
 
 
 async def _operate(
@@ -99,6 +103,7 @@ async def _operate(
     progress_every = timedelta(seconds=settings.progress_seconds)
     engine = KubernetesEngine(cluster, *stores, pods, scorers, sources, progress_every)
     await _look(engine)  # also tells what there is to watch
+    kserve = engine.services.installed
     health = _Health()
     watches, ending = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
@@ -113,7 +118,8 @@ async def _operate(
             stop_flag=ending,
         )
     )
-    leading = _lead(lease, lambda: _reconcile(settings, engine, catalogue, health))
+    looking = partial(_look_again, engine, health, settings.resync_seconds, watched=kserve)
+    leading = _lead(lease, lambda: _reconcile(settings, engine, catalogue, looking))
     try:
         # A standby watches as well, so that it has a picture when its time comes; it plans and writes nothing.
         await _together(_ended(watching), _told_to_end(watches), leading)
@@ -151,7 +157,12 @@ async def _lead(lease: Lease | None, work: Callable[[], Coroutine[Any, Any, None
         await lease.release()
 
 
-async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Catalogue, health: _Health) -> None:
+async def _reconcile(
+    settings: Settings,
+    engine: KubernetesEngine,
+    catalogue: Catalogue,
+    looking: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
     """Plan and write, from a picture that nothing is missing in."""
     async for attempt in _patience():
         with attempt:
@@ -160,7 +171,7 @@ async def _reconcile(settings: Settings, engine: KubernetesEngine, catalogue: Ca
     await _look(engine)
     never = asyncio.Event()  # what is not published yet stays in the outbox, for the next one
     publishing = relay_until(never, catalogue, lambda: open_bus(settings))
-    await _together(engine.run(), engine.events.run(), _look_again(engine, health, settings.resync_seconds), publishing)
+    await _together(engine.run(), engine.events.run(), looking(), publishing)
 
 
 async def _together(*coroutines: Coroutine[Any, Any, Any]) -> None:
@@ -187,8 +198,8 @@ def _patience() -> AsyncIterator[AbstractContextManager[Any]]:
     return stamina.retry_context(on=(Unavailable, StoreUnavailable), attempts=None, timeout=None, wait_max=10.0)
 
 
-async def _look_again(engine: KubernetesEngine, health: _Health, every: float) -> None:
-    watched = engine.services.installed
+async def _look_again(engine: KubernetesEngine, health: _Health, every: float, *, watched: bool) -> None:
+    """See everything again and again. Raises KServeInstalled if InferenceServices are there and not `watched`."""
     await asyncio.sleep(min(every, _FIRST_LOOK_SECONDS))
     while True:
         try:
@@ -197,7 +208,7 @@ async def _look_again(engine: KubernetesEngine, health: _Health, every: float) -
         except Unavailable as error:
             log.warning("the cluster cannot be looked at", error=str(error))
         if engine.services.installed and not watched:
-            raise KServeInstalled("KServe has been installed: begin anew, to watch InferenceServices")
+            raise KServeInstalled
         await asyncio.sleep(every)
 
 
