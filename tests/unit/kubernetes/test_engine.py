@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -41,6 +42,9 @@ RETURNS = {
     "status": {"observedGeneration": 1, "versions": [PENDING], "lastVersion": 1},
 }
 
+LABELS = {"levada.dev/kind": "Dataset", "levada.dev/name": "shops"}
+JOB = {"metadata": METADATA | {"name": "shops-ingest-1", "labels": LABELS}, "spec": {}, "status": {}}
+
 Document = dict[str, Any]
 
 
@@ -64,6 +68,13 @@ class Refusing(Cluster):
         return (SHOPS if metadata["name"] == "shops" else RETURNS) | {"metadata": metadata, "status": status}
 
 
+def engine_of(cluster: Cluster) -> KubernetesEngine:
+    """An engine that records nothing and reads no results."""
+    unused: Any = None
+    ports = cast(Catalogue, unused), cast(Objects, unused), cast(Triggers, _NoTriggers())
+    return KubernetesEngine(cluster, *ports, StepPods("steps"), ScorerPods("b"), "s3://b/s", timedelta(seconds=10))
+
+
 def running() -> Document:
     """The Dataset, whose status says that its ingestion runs."""
     dataset = Dataset.model_validate(SHOPS)
@@ -75,9 +86,7 @@ async def pauses(
     cluster: Cluster, kind: Kind, document: Document, count: int, patch: pytest.MonkeyPatch
 ) -> list[float]:
     """How long the engine means to wait after each of its first attempts, in seconds. It does not wait."""
-    unused: Any = None
-    ports = cast(Catalogue, unused), cast(Objects, unused), cast(Triggers, _NoTriggers())
-    engine = KubernetesEngine(cluster, *ports, StepPods("steps"), ScorerPods("b"), "s3://b/s", timedelta(seconds=10))
+    engine = engine_of(cluster)
     found: list[float] = []
     enough = asyncio.Event()
 
@@ -95,6 +104,40 @@ async def pauses(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return found[:count]
+
+
+class Listing(Cluster):
+    """A cluster with a Dataset and its Job, which are deleted right after they were listed."""
+
+    def __init__(self) -> None:
+        super().__init__(client.ApiClient())
+        self.engine = engine_of(self)
+
+    def resources(self, kind: Kind) -> Iterator[Document]:
+        if kind is Kind.DATASET:
+            yield SHOPS
+            self.engine.resource_changed(kind, SHOPS, gone=True)
+
+    def jobs(self) -> Iterator[Document]:
+        yield JOB
+        self.engine.job_changed(JOB, gone=True)
+
+    def pods(self) -> Iterator[Document]:
+        yield from ()
+
+    def inference_services(self) -> Iterator[Document]:
+        yield from ()
+
+
+def test_k8s1_what_is_deleted_during_a_look_does_not_come_back() -> None:
+    cluster = Listing()
+    cluster.engine.resource_changed(Kind.DATASET, SHOPS)
+    cluster.engine.job_changed(JOB)
+
+    asyncio.run(cluster.engine.look())
+
+    assert not cluster.engine._picture.resources
+    assert not cluster.engine._picture.job_keys()
 
 
 class _NoTriggers:

@@ -26,7 +26,7 @@ from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
 from levada.engines.kubernetes.picture import Picture, Seen
-from levada.engines.kubernetes.reading import as_owner, key_of, labelled, owned, ref_of
+from levada.engines.kubernetes.reading import Key, as_owner, key_of, labelled, owned, ref_of
 from levada.engines.kubernetes.recent import Recent
 from levada.engines.kubernetes.said import read_progress, read_result
 from levada.engines.kubernetes.services import NotServed, Services
@@ -40,7 +40,7 @@ from levada.planners.plan import Decision, Job, JobState, Observed, Plan, Servin
 from levada.resources import AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
-from levada.resources.status import RunStatus, Status
+from levada.resources.status import RunStatus
 from levada.resources.uris import below
 from levada.stores.ports import Catalogue, Objects, Triggers
 
@@ -80,6 +80,7 @@ class KubernetesEngine:
         self.services = Services(cluster, scorers, self._mark)
         self.events = EventRecorder(cluster)
         self._triggers = TriggerListener(triggers, self._mark)
+        self._left: set[Ref | Key] = set()  # resources and Jobs that have gone since a list was asked for
         self._recorded = Recent[str]()  # decisions that are known to be in the catalogue
         self._dirty: dict[Ref, None] = {}  # an ordered set
         self._working: dict[Ref, asyncio.Task[None]] = {}
@@ -98,17 +99,21 @@ class KubernetesEngine:
         """
         for kind in Kind:
             before = self._picture.all_of(kind)
+            self._left.clear()
             found = {ref_of(kind, document): document for document in await _listed(self._cluster.resources, kind)}
-            for document in found.values():
-                self.resource_changed(kind, document)
+            for ref, document in found.items():
+                if ref not in self._left:
+                    self.resource_changed(kind, document)
             for ref in before:
                 if ref not in found:
                     self._gone(ref)
         before_jobs = self._picture.job_keys()
         before_pods = self._picture.pod_keys() | self.services.pod_keys()
+        self._left.clear()
         jobs = {key_of(document): document for document in await _listed(self._cluster.jobs)}
-        for document in jobs.values():
-            self.job_changed(document)
+        for key, document in jobs.items():
+            if key not in self._left:
+                self.job_changed(document)
         for key in before_jobs - jobs.keys():
             self._mark(*self._picture.drop_job(key))
         pods = {key_of(document): document for document in await _listed(self._cluster.pods)}
@@ -126,6 +131,7 @@ class KubernetesEngine:
             self._mark(*self._picture.put(kind, document))
 
     def _gone(self, ref: Ref) -> None:
+        self._left.add(ref)
         self._failures.pop(ref, None)
         self._failing_since.pop(ref, None)
         self._triggers.gone(ref)
@@ -135,6 +141,8 @@ class KubernetesEngine:
 
     def job_changed(self, document: Document, *, gone: bool = False) -> None:
         """Take note of a Job of Levada's."""
+        if gone:
+            self._left.add(key_of(document))
         self._mark(*(self._picture.drop_job(key_of(document)) if gone else self._picture.put_job(document)))
 
     def pod_changed(self, document: Document, *, gone: bool = False) -> None:
@@ -313,7 +321,8 @@ class KubernetesEngine:
         for job in planned.jobs:
             if job.name not in existing:
                 await self._make_job(job, resource)
-        needed = {*wanted, *_job_of(resource.status), *_job_of(planned.status)}
+        executions = [s.execution for s in (resource.status, planned.status) if isinstance(s, RunStatus)]
+        needed = wanted | {e.job for e in executions if e is not None}
         for name in outdated({name: job.document for name, job in existing.items()}, needed):
             await asyncio.to_thread(self._cluster.delete_job, existing[name].document)
         for gone in planned.deletions:
@@ -382,12 +391,6 @@ def _beyond(resource: AnyResource) -> Stalled | None:
 
 async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
     return await asyncio.to_thread(lambda: list(ask(*arguments)))
-
-
-def _job_of(status: Status) -> tuple[str, ...]:
-    """The job of the execution that a status tells of."""
-    execution = status.execution if isinstance(status, RunStatus) else None
-    return (execution.job,) if execution is not None else ()
 
 
 def _is_late(job: JobState, now: datetime) -> bool:
