@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-GIVE_UP = 120.0  # seconds; a guard, not a measurement
+GIVE_UP = 240.0  # seconds; a guard, not a measurement
 
 
 def until(look: Callable[[], T | None], process: subprocess.Popen[bytes] | None = None, seconds: float = GIVE_UP) -> T:
