@@ -1,4 +1,4 @@
-"""Alerts and dashboard speak of metrics that scorers really tell."""
+"""Alerts and dashboard speak of metrics that scorers and the operator really tell."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from levada.engines.kubernetes.metrics import reconciling
+from levada.names import Kind
 from levada.serving.metrics import Exposition, Metrics, VersionInfo
 from levada.serving.recorder import RecorderState
 from tests.support.chart import Chart, Document, named, of_kind
@@ -28,13 +31,15 @@ _GROUPING = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, set[str]]:
-    """The labels of every sample that a scorer tells, by the sample's name."""
+    """The labels of every sample that a scorer or the operator tells, by the sample's name."""
     metrics = Metrics("flights", "team")
     metrics.of(1).add("v2", 200, 3, 0.01)
     metrics.refused[503] += 1
     metrics.rows_left_out["planes"] += 1
     version = VersionInfo(1, "flights-boosted", "sha256:0", 100, 0.0)
-    text = Exposition(metrics, lambda: [version], RecorderState()).render().decode()
+    with reconciling(Kind.DATASET):
+        pass
+    text = Exposition(metrics, lambda: [version], RecorderState()).render().decode() + generate_latest().decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {sample.name: set(sample.labels) for sample in samples}
 
@@ -62,7 +67,7 @@ def expressions(chart: Chart, rules: list[dict[str, Any]]) -> Iterator[str]:
     yield from (target["expr"] for panel in panels(chart) for target in panel["targets"])
 
 
-def test_x4_every_metric_of_alerts_and_dashboard_is_one_that_scorers_tell(
+def test_x4_every_metric_of_alerts_and_dashboard_is_one_that_is_told(
     chart: Chart, rules: list[dict[str, Any]], told: dict[str, set[str]]
 ) -> None:
     recorded = {rule["record"] for rule in rules if "record" in rule}
@@ -80,7 +85,7 @@ def test_x4_every_label_of_alerts_and_dashboard_is_one_that_the_metrics_have(
     known = set.union(*told.values()) | {"le", "pod"}
     for expression in expressions(chart, rules):
         inside = _SELECTOR.findall(expression)
-        labels = {pair.strip().partition("=")[0].rstrip("!~") for one in inside for pair in one.split(",") if pair}
+        labels = {re.split("[=!]", pair.strip())[0] for one in inside for pair in one.split(",") if pair}
         labels |= {label.strip() for one in _GROUPING.findall(expression) for label in one.split(",")}
         assert labels <= known, expression
 
@@ -96,8 +101,10 @@ def test_x4_every_alert_says_what_is_wrong_where_and_what_to_do(rules: list[dict
     assert len({rule["alert"] for rule in alerts}) == len(alerts) > 0
     for rule in alerts:
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert "{{ $labels.namespace }}/{{ $labels.deployment }}" in rule["annotations"]["summary"]
+        where = "{{ $labels.namespace }}/{{ $labels.deployment }}"
+        assert where in rule["annotations"]["summary"] or "levada_operator_" in rule["expr"]
         assert rule["annotations"]["description"].endswith(".")
+    assert any("levada_operator_" in rule["expr"] for rule in alerts)
 
 
 def test_x4_scorers_are_scraped_in_every_namespace_or_in_the_chosen_ones(chart: Chart) -> None:
