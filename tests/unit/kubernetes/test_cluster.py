@@ -61,14 +61,15 @@ def api(port: int) -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
-def status(message: str) -> str:
-    return json.dumps({"kind": "Status", "message": message})
+def status(message: str, reason: str = "") -> str:
+    return json.dumps({"kind": "Status", "message": message, "reason": reason})
 
 
 @pytest.mark.parametrize(
     ("code", "body", "error"),
     [
         (409, status("the object has been modified"), Conflict),
+        (410, status("the provided continue parameter is too old"), Unavailable),
         (429, status("too many requests, please try again later"), Unavailable),
         (500, status("etcdserver: request timed out"), Unavailable),
         (503, "no backend", Unavailable),
@@ -85,6 +86,24 @@ def test_x5_answers_say_what_happens_next(answering: Any, code: int, body: str, 
         cluster.write_status(REF, "1", {})
 
     assert len(asked) == 1  # the queue tries again, after it has looked
+
+
+def test_x5_a_job_of_that_name_is_the_same_and_any_other_conflict_has_made_none(answering: Any) -> None:
+    document = {"metadata": {"name": "shops-ingest-1", "namespace": "here"}}
+
+    cluster, _ = answering(409, status("it exists", "AlreadyExists"))
+    assert cluster.make_job(document) is None
+
+    cluster, _ = answering(409, status("Operation cannot be fulfilled on resourcequotas", "Conflict"))
+    with pytest.raises(Conflict, match="resourcequotas"):
+        cluster.make_job(document)
+
+
+def test_k8s1_without_the_definitions_it_is_said_what_to_apply(answering: Any) -> None:
+    cluster, _ = answering(404, "404 page not found")
+
+    with pytest.raises(Missing, match="is not installed: apply Levada's definitions first"):
+        list(cluster.resources(Kind.DATASET))
 
 
 def test_x5_no_answer_means_patience() -> None:

@@ -10,7 +10,7 @@ from kubernetes import client, config
 
 from levada.engines.kubernetes.cluster import Cluster, Missing, Refused, Unavailable
 from levada.errors import LevadaError, StoreUnavailable
-from levada.names import GROUP, PLURALS, Kind
+from levada.names import Kind
 from levada.settings import Settings
 from levada.stores.nats.connection import connection_of
 from levada.stores.open import ensure_bucket
@@ -50,11 +50,7 @@ def _kinds(namespaces: tuple[str, ...]) -> None:
             raise Refused("there is no kubeconfig, and this is no pod: set KUBECONFIG") from error
     cluster = Cluster(client.ApiClient(), namespaces)
     for kind in Kind:
-        try:
-            next(cluster.resources(kind), None)
-        except Missing as error:
-            definition = f"{PLURALS[kind]}.{GROUP}"
-            raise Missing(f"the definition {definition} is not installed: apply Levada's definitions first") from error
+        next(cluster.resources(kind), None)
 
 
 def _objects(settings: Settings) -> None:

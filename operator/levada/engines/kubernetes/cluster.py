@@ -31,6 +31,7 @@ _PAGE = 500
 _ABSENT = "0"  # as a resourceVersion in an apply: of something that is not there
 _CUSTOM = {"group": names.GROUP, "version": names.VERSION}
 _INFERENCE = {"group": inference.GROUP, "version": inference.VERSION, "plural": inference.PLURAL}
+_LATER = (410, 429)  # a list took so long that its next page is gone, or there are too many requests
 _NOT_DECLARED = "field not declared in schema"  # said with status 500, though waiting does not help
 _TIMEOUT = (5, 30)  # seconds to connect, and to answer
 
@@ -41,6 +42,10 @@ class Unavailable(LevadaError):
 
 class Conflict(LevadaError):
     """Something has changed since it was looked at: look again."""
+
+
+class Exists(Conflict):
+    """Something of this name is there already."""
 
 
 class Refused(LevadaError):
@@ -68,13 +73,17 @@ class Cluster:
         self._namespaces = namespaces
 
     def resources(self, kind: Kind) -> Iterator[Document]:
-        """All resources of a kind."""
+        """All resources of a kind. Raises Missing."""
         plural = PLURALS[kind]
-        if not self._namespaces:
-            yield from _pages(self._custom.list_cluster_custom_object, **_CUSTOM, plural=plural)
-        for namespace in self._namespaces:
-            options = {"namespace": namespace, "plural": plural}
-            yield from _pages(self._custom.list_namespaced_custom_object, **_CUSTOM, **options)
+        try:
+            if not self._namespaces:
+                yield from _pages(self._custom.list_cluster_custom_object, **_CUSTOM, plural=plural)
+            for namespace in self._namespaces:
+                options = {"namespace": namespace, "plural": plural}
+                yield from _pages(self._custom.list_namespaced_custom_object, **_CUSTOM, **options)
+        except Missing as error:
+            definition = f"{plural}.{names.GROUP}"
+            raise Missing(f"the definition {definition} is not installed: apply Levada's definitions first") from error
 
     def jobs(self) -> Iterator[Document]:
         """All Jobs of Levada's."""
@@ -108,7 +117,7 @@ class Cluster:
         try:
             with self._writing("create", "Job"):
                 answer = self._batch.create_namespaced_job(job["metadata"]["namespace"], job, **options)
-        except Conflict:
+        except Exists:  # any other conflict, as over a quota, has made nothing
             return None  # its name says that it is the same
         made: Document = json.loads(answer.data)
         return made
@@ -186,7 +195,7 @@ class Cluster:
                     _preload_content=False,
                     _request_timeout=_TIMEOUT,
                 )
-        except Conflict:
+        except Exists:
             # A change of nothing shows it: the right to read the Events of others is not needed.
             return self.change_event(metadata["namespace"], metadata["name"], {})
         return None
@@ -280,8 +289,8 @@ def errors() -> Iterator[None]:
     except client.ApiException as error:
         message = _message(error)
         if error.status == 409:
-            raise Conflict(message) from error
-        if error.status == 429 or (error.status >= 500 and _NOT_DECLARED not in message):
+            raise (Exists if _said(error, "reason") == "AlreadyExists" else Conflict)(message) from error
+        if error.status in _LATER or (error.status >= 500 and _NOT_DECLARED not in message):
             raise Unavailable(f"the API server asks for patience: {message}") from error
         if error.status == 404 and _is_of_no_kind(error):
             raise Missing(message) from error
@@ -291,10 +300,15 @@ def errors() -> Iterator[None]:
 
 
 def _message(error: client.ApiException) -> str:
+    return _said(error, "message") or str(error.reason or error.status)
+
+
+def _said(error: client.ApiException, field: str) -> str:
+    """What a field of the answer says; empty if it has none."""
     try:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(error.body)[field])
     except (TypeError, ValueError, KeyError):
-        return str(error.reason or error.status)
+        return ""
 
 
 def _is_of_no_kind(error: client.ApiException) -> bool:
