@@ -78,7 +78,6 @@ def busy(shared: Space, tmp_path: Path) -> Iterator[BusyApi]:
         shared.end_all()
 
 
-@pytest.mark.xfail(reason="a 409 that is no AlreadyExists is taken for a Job or an Event that is there", run=False)
 def test_x5_an_api_server_that_answers_429_and_409_again_and_again_changes_nothing_of_what_comes_of_a_pipeline(
     undisturbed: Outcome, shared: Space, busy: BusyApi, tmp_path: Path
 ) -> None:
