@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -43,9 +43,9 @@ RETURNS = {
 }
 
 LABELS = {"levada.dev/kind": "Dataset", "levada.dev/name": "shops"}
-JOB = {"metadata": METADATA | {"name": "shops-ingest-1", "labels": LABELS}, "spec": {}, "status": {}}
-
 Document = dict[str, Any]
+
+JOB: Document = {"metadata": METADATA | {"name": "shops-ingest-1", "labels": LABELS}, "spec": {}, "status": {}}
 
 
 class Refusing(Cluster):
@@ -83,7 +83,12 @@ def running() -> Document:
 
 
 async def pauses(
-    cluster: Cluster, kind: Kind, document: Document, count: int, patch: pytest.MonkeyPatch
+    cluster: Cluster,
+    kind: Kind,
+    document: Document,
+    count: int,
+    patch: pytest.MonkeyPatch,
+    jobs: Iterable[Document] = (),
 ) -> list[float]:
     """How long the engine means to wait after each of its first attempts, in seconds. It does not wait."""
     engine = engine_of(cluster)
@@ -98,12 +103,49 @@ async def pauses(
             enough.set()
 
     patch.setattr(engine, "_later", later)
+    for job in jobs:
+        engine.job_changed(job)
     engine.resource_changed(kind, document)
     running = asyncio.create_task(engine.run())
     await enough.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return found[:count]
+
+
+class Deleting(Refusing):
+    """A cluster that notes which Jobs are deleted, and where the status has always changed."""
+
+    def __init__(self) -> None:
+        super().__init__(Conflict("the object has been modified"))
+        self.deleted: list[str] = []
+
+    def delete_job(self, job: Document) -> None:
+        self.deleted.append(job["metadata"]["name"])
+
+    def write_status(self, ref: object, version: str, status: Document) -> Document:
+        raise self._why
+
+
+@pytest.mark.parametrize(("generation", "deleted"), [(1, ["shops-1", "shops-0"]), (2, [])])
+def test_x5_old_jobs_are_removed_once_the_status_holds_what_they_said(
+    generation: int, deleted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = running()
+    dataset["metadata"] = METADATA | {"generation": generation}  # of another one, the status has to be written
+    now = JOB | {"metadata": {**JOB["metadata"], "name": dataset["status"]["execution"]["job"]}}
+    cluster = Deleting()
+
+    asyncio.run(pauses(cluster, Kind.DATASET, dataset, 1, monkeypatch, [now, *map(failed, range(5))]))
+
+    assert cluster.deleted == deleted
+
+
+def failed(number: int) -> Document:
+    """A Job of the Dataset's that has failed, the newer the higher its number."""
+    when = {"name": f"shops-{number}", "uid": f"{number}", "creationTimestamp": f"2026-01-01T00:00:0{number}Z"}
+    conditions = [{"type": "Failed", "status": "True"}]
+    return JOB | {"metadata": {**JOB["metadata"], **when}, "status": {"conditions": conditions}}
 
 
 class Listing(Cluster):

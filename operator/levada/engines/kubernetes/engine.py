@@ -271,6 +271,7 @@ class KubernetesEngine:
         except Stalled as error:
             await self._write_status_of(seen, stalled(resource, error, now))
             return LOOK_AGAIN  # what refuses it may be a policy of the cluster's, which can change unseen
+        await self._prune(ref, planned, observed)
         await self._triggers.answered(ref, planned.answered)
         if any(state.phase == "active" for state in observed.jobs.values()):
             return min(planned.requeue_after or self._progress_every, self._progress_every)
@@ -321,10 +322,6 @@ class KubernetesEngine:
         for job in planned.jobs:
             if job.name not in existing:
                 await self._make_job(job, resource)
-        executions = [s.execution for s in (resource.status, planned.status) if isinstance(s, RunStatus)]
-        needed = wanted | {e.job for e in executions if e is not None}
-        for name in outdated({name: job.document for name, job in existing.items()}, needed):
-            await asyncio.to_thread(self._cluster.delete_job, existing[name].document)
         for gone in planned.deletions:
             if (seen_gone := self._picture.seen(gone)) is not None:
                 await asyncio.to_thread(self._cluster.delete, gone, seen_gone.resource.metadata.uid)
@@ -333,6 +330,15 @@ class KubernetesEngine:
         elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
             await self.services.remove(ref)
         await self._write_status_of(seen, planned)
+
+    async def _prune(self, owner: Ref, planned: Plan, observed: Observed) -> None:
+        """Remove Jobs that nobody will look at any more. The status holds by now what was observed of them."""
+        execution = planned.status.execution if isinstance(planned.status, RunStatus) else None
+        needed = {execution.job} if execution is not None else set()
+        seen = {name for name, state in observed.jobs.items() if state.phase != "active"}
+        ended = {name: job.document for name, job in self._picture.jobs_of(owner).items() if name in seen}
+        for name in outdated(ended, needed):
+            await asyncio.to_thread(self._cluster.delete_job, ended[name])
 
     async def _make_job(self, job: Job, resource: AnyResource) -> None:
         document = job_document(job, as_owner(resource), resource.metadata.labels, self._pods)
