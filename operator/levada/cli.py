@@ -328,15 +328,16 @@ def operator() -> None:
     logs.as_json(settings.log_level)
     if not settings.steps_image:
         raise _fail("LEVADA_STEPS_IMAGE is not set: name the image of the steps")
-    pods = StepPods(settings.steps_image, settings.steps_service_account, settings.stores_secret)
+    stores_secrets = _names(settings.stores_secret)
+    pods = StepPods(settings.steps_image, settings.steps_service_account, stores_secrets)
     scorers = ScorerPods(
         settings.objects_bucket,
         settings.scorer_runtime,
         settings.scorer_service_account,
-        settings.stores_secret,
+        stores_secrets,
         settings.expose,
     )
-    namespaces = _namespaces(settings.namespaces)
+    namespaces = _names(settings.namespaces)
     operate(settings, pods, scorers, namespaces, settings.liveness)
 
 
@@ -352,7 +353,7 @@ def check(
     from levada.settings import Settings
 
     settings, failed = Settings(), False
-    for name, look in checks(settings, _namespaces(settings.namespaces)).items():
+    for name, look in checks(settings, _names(settings.namespaces)).items():
         problem = problem_of(look, wait)
         failed |= problem is not None
         out.print(f"{name}: {problem or 'ok'}", markup=False, highlight=False)
@@ -408,7 +409,7 @@ def _unchangeable(home: Path, resources: Iterable[AnyResource]) -> dict[Ref, str
     return found
 
 
-def _namespaces(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     """What is written with commas between."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 

@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     steps_service_account: str = Field(default="levada-steps", description="Operator: whose rights steps have.")
     stores_secret: str = Field(
         default="levada-stores",
-        description="Operator: Secret of each namespace that holds the stores' settings for steps (LEVADA_…).",
+        description="Operator: Secrets of each namespace with the stores' settings for steps and scorers (LEVADA_…), "
+        "with commas between them; where two say the same thing, the later one is heard.",
     )
     scorer_runtime: str = Field(default="levada-scorer", description="Operator: ClusterServingRuntime of the scorers.")
     scorer_service_account: str = Field(

@@ -343,6 +343,21 @@ def test_k8s2_passwords_are_made_once_and_outlive_upgrade_and_reinstallation(
     assert passwords(core, namespace) == first
 
 
+def test_k8s2_a_store_that_is_switched_off_and_on_again_has_the_password_that_its_volume_knows(
+    release: Release, core: client.CoreV1Api, namespace: str
+) -> None:
+    release.install()
+    first = passwords(core, namespace)
+
+    notes = release.install(CHART, "--set=postgres.enabled=false", "--set=postgres.existingSecret=my-postgres")
+    assert f"and {namespace}, needs your Secrets with the settings of stores: my-postgres." in notes
+    assert "LEVADA_POSTGRES_DSN" not in core.read_namespaced_secret("levada-stores", namespace).data
+
+    release.install()
+    assert passwords(core, namespace) == first
+    assert "LEVADA_POSTGRES_DSN" in core.read_namespaced_secret("levada-stores", namespace).data
+
+
 def test_k8s2_an_upgrade_upgrades_the_definitions_and_an_uninstall_keeps_them_with_all_resources(
     release: Release, kubectl: Kubectl, namespace: str, tmp_path: Path
 ) -> None:

@@ -60,10 +60,28 @@ annotations:
 {{- $chosen | default (list .Release.Namespace) | uniq | sortAlpha | toJson -}}
 {{- end }}
 
-{{/* Names of the Secrets. */}}
+{{/* The Secret of the bundled stores, and of those of the user's that have none of their own; empty if there are none. */}}
 {{- define "levada.storesSecret" -}}
-{{- .Values.stores.existingSecret | default "levada-stores" -}}
+{{- $v := .Values -}}
+{{- $made := or $v.minio.enabled $v.postgres.enabled $v.nats.enabled | ternary "levada-stores" "" -}}
+{{- $v.stores.existingSecret | default $made -}}
 {{- end }}
+
+{{/* All Secrets with settings of stores, as a JSON list: where two say the same thing, the later one is heard. */}}
+{{- define "levada.storesSecrets" -}}
+{{- $v := .Values -}}
+{{- $common := include "levada.storesSecret" . -}}
+{{- list $common $v.minio.existingSecret $v.postgres.existingSecret $v.nats.existingSecret | compact | uniq | toJson -}}
+{{- end }}
+
+{{/* These, as the environment of a container. */}}
+{{- define "levada.storesEnvFrom" -}}
+{{- range include "levada.storesSecrets" . | fromJsonArray }}
+- secretRef: {name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{/* The Secret by which KServe reads models. */}}
 {{- define "levada.modelsSecret" -}}
 {{- .Values.models.existingSecret | default "levada-models" -}}
 {{- end }}
@@ -108,18 +126,22 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- if and $v.namespaces $v.workloadNamespaces }}
 {{- fail "workloadNamespaces: with namespaces set, steps and scorers run in exactly these; leave workloadNamespaces out" }}
 {{- end }}
-{{- if and $v.stores.existingSecret (not $v.models.existingSecret) }}
-{{- fail "models.existingSecret: with stores.existingSecret set, name the Secret by which KServe reads models, too (docs/install.md says what is in both)" }}
-{{- end }}
-{{- if and $v.models.existingSecret (not $v.stores.existingSecret) }}
-{{- fail "stores.existingSecret: with models.existingSecret set, name the Secret of the stores, too (docs/install.md says what is in both)" }}
-{{- end }}
-{{- if not $v.stores.existingSecret }}
 {{- range $store := list "minio" "postgres" "nats" }}
-{{- if not (index $v $store).enabled }}
-{{- fail (printf "%s.enabled is false: name a Secret that says where your own is in stores.existingSecret (docs/install.md says what is in it)" $store) }}
+{{- $own := (index $v $store).existingSecret }}
+{{- if and (index $v $store).enabled $own }}
+{{- fail (printf "%s.existingSecret is for a store of your own: set %s.enabled to false, or name the Secret of the bundled one in stores.existingSecret" $store $store) }}
+{{- end }}
+{{- if not (or (index $v $store).enabled $own $v.stores.existingSecret) }}
+{{- fail (printf "%s.enabled is false: name a Secret that says where your own is in %s.existingSecret, or one for all stores in stores.existingSecret (docs/install.md says what is in it)" $store $store) }}
 {{- end }}
 {{- end }}
+{{- range $given := list "minio" "stores" }}
+{{- if and (index $v $given).existingSecret (not $v.models.existingSecret) }}
+{{- fail (printf "models.existingSecret: with %s.existingSecret set, name the Secret by which KServe reads models, too (docs/install.md says what is in both)" $given) }}
+{{- end }}
+{{- end }}
+{{- if and $v.models.existingSecret (not (or $v.minio.existingSecret $v.stores.existingSecret)) }}
+{{- fail "stores.existingSecret: with models.existingSecret set, name the Secret of the object store, too (docs/install.md says what is in both); or minio.existingSecret, with minio.enabled set to false" }}
 {{- end }}
 {{- if and $v.servingRuntime.enabled (include "levada.isLive" .) (not (.Capabilities.APIVersions.Has "serving.kserve.io/v1beta1")) }}
 {{- fail "KServe is not installed in this cluster: install it first, or set servingRuntime.enabled to false to go without serving" }}

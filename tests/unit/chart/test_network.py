@@ -112,8 +112,13 @@ def test_k8s2_what_may_be_reached_is_the_users_to_say(chart: Chart) -> None:
     assert not network.may("stranger", "scorer", 8080)
 
 
-def test_k8s2_stores_of_ones_own_are_reached_outside(chart: Chart) -> None:
-    network = Network(chart.objects(EXISTING | {"postgres": {"enabled": False}}))
+@pytest.mark.parametrize(
+    "values",
+    [EXISTING | {"postgres": {"enabled": False}}, {"postgres": {"enabled": False, "existingSecret": "mine"}}],
+    ids=["secret of all", "own secret"],
+)
+def test_k8s2_stores_of_ones_own_are_reached_outside(chart: Chart, values: dict[str, Any]) -> None:
+    network = Network(chart.objects(values))
     for source in ("levada-operator", "step", "scorer"):
         assert network.may(source, OUTSIDE, 5432)
         assert network.may(source, "levada-minio", 9000)

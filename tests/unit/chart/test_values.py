@@ -27,6 +27,22 @@ def blocks(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
             yield from blocks(field, (*path, name))
 
 
+def own(store: str) -> dict[str, Any]:
+    """The values of a store that the user brings with a Secret of its own."""
+    return {"enabled": False, "existingSecret": f"my-{store}"}
+
+
+def settings_from(objects: list[dict[str, Any]]) -> list[str]:
+    """The Secrets of which operator, check, scorers and steps have their settings: for all of them the same."""
+    (operator,) = named(objects, "Deployment", "levada-operator")["spec"]["template"]["spec"]["containers"]
+    (check,) = named(objects, "Pod", "levada-check")["spec"]["containers"]
+    (scorer,) = named(objects, "ClusterServingRuntime", "levada-scorer")["spec"]["containers"]
+    found = [source["secretRef"]["name"] for source in operator["envFrom"]]
+    assert check["envFrom"] == scorer["envFrom"] == operator["envFrom"]
+    assert {"name": "LEVADA_STORES_SECRET", "value": ",".join(found)} in operator["env"]
+    return found
+
+
 def nested(path: tuple[str, ...], value: Any) -> Any:
     return {path[0]: nested(path[1:], value)} if path else value
 
@@ -59,9 +75,12 @@ def test_k8s2_helm_refuses_what_the_schema_does_not_know(chart: Chart, values: d
 
 @pytest.mark.parametrize("store", STORES)
 def test_k8s2_a_store_that_is_switched_off_needs_a_secret_that_says_where_another_is(chart: Chart, store: str) -> None:
-    said = chart.refusal({store: {"enabled": False}})
-    assert f"{store}.enabled is false" in said
-    assert "stores.existingSecret" in said
+    others = {other: own(other) for other in STORES if other != store} | {"models": {"existingSecret": "my-models"}}
+    for values in ({}, others):
+        said = chart.refusal(values | {store: {"enabled": False}})
+        assert f"{store}.enabled is false" in said
+        assert f"{store}.existingSecret" in said
+        assert "stores.existingSecret" in said
 
 
 @pytest.mark.parametrize("only", ["stores", "models"])
@@ -70,6 +89,19 @@ def test_k8s2_one_existing_secret_without_the_other_is_refused(chart: Chart, onl
     assert f"{other}.existingSecret: with {only}.existingSecret set" in chart.refusal(
         {only: {"existingSecret": "mine"}}
     )
+
+
+def test_k8s2_an_object_store_of_ones_own_is_one_for_kserve_too(chart: Chart) -> None:
+    said = chart.refusal({"minio": own("minio")})
+    assert "models.existingSecret: with minio.existingSecret set" in said
+    said = chart.refusal({"postgres": own("postgres"), "models": {"existingSecret": "my-models"}})
+    assert "stores.existingSecret: with models.existingSecret set" in said
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_k8s2_a_bundled_store_with_a_secret_of_another_is_refused(chart: Chart, store: str) -> None:
+    said = chart.refusal({store: {"existingSecret": "mine"}})
+    assert f"{store}.existingSecret is for a store of your own: set {store}.enabled to false" in said
 
 
 def test_k8s2_namespaces_of_two_kinds_are_refused(chart: Chart) -> None:
@@ -113,12 +145,56 @@ def test_k8s2_without_kserve_a_cluster_is_told_so_before_anything_is_made(chart:
 def test_k8s2_stores_of_ones_own_replace_the_bundled_ones(chart: Chart) -> None:
     objects = chart.objects(EXISTING | {store: {"enabled": False} for store in STORES})
     assert not of_kind(objects, "StatefulSet", "Service", "Secret")
-    (operator,) = named(objects, "Deployment", "levada-operator")["spec"]["template"]["spec"]["containers"]
-    assert operator["envFrom"] == [{"secretRef": {"name": "mine"}}]
-    assert {"name": "LEVADA_STORES_SECRET", "value": "mine"} in operator["env"]
-    (scorer,) = named(objects, "ClusterServingRuntime", "levada-scorer")["spec"]["containers"]
-    assert scorer["envFrom"] == [{"secretRef": {"name": "mine"}}]
+    assert settings_from(objects) == ["mine"]
     assert named(objects, "ServiceAccount", "levada-scorer")["secrets"] == [{"name": "my-models"}]
+
+
+@pytest.mark.parametrize(
+    ("store", "prefix"), [("minio", "LEVADA_OBJECTS_"), ("postgres", "LEVADA_POSTGRES_"), ("nats", "LEVADA_NATS_")]
+)
+def test_k8s2_one_store_of_ones_own_comes_with_its_own_secret_and_the_chart_makes_that_of_the_others(
+    chart: Chart, store: str, prefix: str
+) -> None:
+    models = {"models": {"existingSecret": "my-models"}} if store == "minio" else {}
+    objects = chart.objects({store: own(store)} | models)
+    assert settings_from(objects) == ["levada-stores", f"my-{store}"]
+    bundled = chart.objects()
+    expected = {key for key in named(bundled, "Secret", "levada-stores")["data"] if not key.startswith(prefix)}
+    assert named(objects, "Secret", "levada-stores")["data"].keys() == expected
+    assert {one["metadata"]["name"] for one in of_kind(objects, "Secret")} == {
+        "levada-stores",
+        *(["levada-models"] if not models else []),
+    }
+    kept = {f"levada-{other}" for other in STORES if other != store}
+    assert of_kind(objects, "StatefulSet") == [
+        one for one in of_kind(bundled, "StatefulSet") if one["metadata"]["name"] in kept
+    ]
+
+
+@pytest.mark.parametrize(
+    ("secrets", "expected"),
+    [
+        (["my-minio", "my-postgres", "my-nats"], ["my-minio", "my-postgres", "my-nats"]),
+        (["mine", "mine", "mine"], ["mine"]),
+    ],
+)
+def test_k8s2_where_each_store_has_a_secret_of_its_own_the_chart_makes_none(
+    chart: Chart, secrets: list[str], expected: list[str]
+) -> None:
+    stores = {store: {"enabled": False, "existingSecret": name} for store, name in zip(STORES, secrets, strict=True)}
+    objects = chart.objects({"models": {"existingSecret": "my-models"}} | stores)
+    assert settings_from(objects) == expected
+    assert not of_kind(objects, "Secret", "StatefulSet")
+
+
+def test_k8s2_a_stores_own_secret_goes_before_that_of_all_stores(chart: Chart) -> None:
+    objects = chart.objects(EXISTING | {"postgres": own("postgres")})
+    assert settings_from(objects) == ["mine", "my-postgres"]  # of those with the same key, the last is taken
+    assert not of_kind(objects, "Secret")
+    for store in ("levada-minio", "levada-nats"):
+        (server,) = named(objects, "StatefulSet", store)["spec"]["template"]["spec"]["containers"]
+        sources = [entry["valueFrom"]["secretKeyRef"] for entry in server["env"] if "valueFrom" in entry]
+        assert {source["name"] for source in sources} == {"mine"}
 
 
 @pytest.mark.parametrize("store", STORES)

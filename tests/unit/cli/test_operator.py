@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -35,3 +36,18 @@ def test_x4_the_operator_logs_json_of_the_level_that_the_environment_says(monkey
     said = json.loads(line)
     assert (said["event"], said["level"], said["resource"]) == ("trying again", "warning", "Dataset team/shops")
     assert "timestamp" in said
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_x3_the_operator_tells_steps_and_scorers_every_secret_with_settings_of_stores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("levada.engines.kubernetes.operator.run", lambda *arguments: given.extend(arguments))
+
+    environment = {"LEVADA_STEPS_IMAGE": "steps", "LEVADA_STORES_SECRET": "levada-stores,my-postgres"}
+    result = CliRunner().invoke(app, ["operator"], env=environment)
+
+    assert result.exit_code == 0, result.output
+    _, pods, scorers, *_ = given
+    assert pods.stores_secrets == scorers.stores_secrets == ("levada-stores", "my-postgres")

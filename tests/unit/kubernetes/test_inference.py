@@ -105,8 +105,12 @@ def test_dep1_the_container_is_named_by_the_runtime_as_kserve_insists() -> None:
     assert "name" not in predictor()["model"]
 
 
-def test_x3_the_stores_settings_come_from_the_namespaces_secret() -> None:
+def test_x3_the_stores_settings_come_from_the_namespaces_secrets_in_their_order() -> None:
     assert predictor()["model"]["envFrom"] == [{"secretRef": {"name": "levada-stores"}}]
+
+    pods = replace(PODS, stores_secrets=("levada-stores", "my-postgres"))
+    model = made(pods=pods)["spec"]["predictor"]["model"]
+    assert model["envFrom"] == [{"secretRef": {"name": name}} for name in ("levada-stores", "my-postgres")]
 
 
 @pytest.mark.parametrize("expose", [False, True])

@@ -93,6 +93,14 @@ def test_k8s1_the_input_comes_with_the_pod_as_a_file() -> None:
     assert container()["command"][-1] == f"/etc/levada/{item['path']}"
 
 
+def test_x3_the_stores_settings_come_from_the_namespaces_secrets_in_their_order() -> None:
+    assert container()["envFrom"] == [{"secretRef": {"name": "levada-stores"}}]
+
+    pods = replace(PODS, stores_secrets=("levada-stores", "my-postgres"))
+    (step,) = job_document(JOB, OWNER, {}, pods)["spec"]["template"]["spec"]["containers"]
+    assert step["envFrom"] == [{"secretRef": {"name": name}} for name in ("levada-stores", "my-postgres")]
+
+
 def test_k8s2_pods_meet_the_restricted_standard() -> None:
     pod = made()["spec"]["template"]["spec"]
 

@@ -32,7 +32,7 @@ class ScorerPods:
     bucket: str
     runtime: str = "levada-scorer"
     service_account: str = "levada-scorer"
-    stores_secret: str = "levada-stores"
+    stores_secrets: tuple[str, ...] = ("levada-stores",)  # as StepPods has them
     expose: bool = False  # whether KServe makes them reachable from outside of the cluster
 
 
@@ -54,7 +54,9 @@ def inference_service(serving: Serving, owner: Owner, pods: ScorerPods) -> Docum
         runtime=pods.runtime,
         storage_uri=f"s3://{pods.bucket}/{leading(serving).model_prefix}",
         env=[client.V1EnvVar(name="LEVADA_SCORER_CONFIG", value=config)],
-        env_from=[client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=pods.stores_secret))],
+        env_from=[
+            client.V1EnvFromSource(secret_ref=client.V1SecretEnvSource(name=name)) for name in pods.stores_secrets
+        ],
         resources=serving.resources.document() if serving.resources is not None else None,
     )
     predictor = kserve.V1beta1PredictorSpec(

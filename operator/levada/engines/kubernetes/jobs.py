@@ -38,7 +38,7 @@ class StepPods:
 
     image: str
     service_account: str = "levada-steps"
-    stores_secret: str = "levada-stores"  # its keys become the environment: LEVADA_OBJECTS_ENDPOINT, …
+    stores_secrets: tuple[str, ...] = ("levada-stores",)  # their keys become the environment: LEVADA_POSTGRES_DSN, …
 
 
 def job_document(job: Job, owner: Owner, owner_labels: dict[str, str], pods: StepPods) -> Document:
@@ -112,7 +112,7 @@ def _template(job: Job, pods: StepPods) -> Document:
             *_secrets(job),
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",  # where a step could not say why
-        "envFrom": [{"secretRef": {"name": pods.stores_secret}}],
+        "envFrom": [{"secretRef": {"name": name}} for name in pods.stores_secrets],
         "volumeMounts": [
             {"name": "input", "mountPath": INPUT_FOLDER, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH},
