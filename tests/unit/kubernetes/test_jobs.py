@@ -58,6 +58,21 @@ def test_k8s1_parallel_work_is_an_indexed_job_with_a_limit_for_each_index() -> N
     assert "suspend" not in spec  # a queue's to write
 
 
+def test_k8s2_a_pod_template_adds_to_what_pods_are_known_by_and_changes_none_of_it() -> None:
+    metadata = {
+        "labels": {"levada.dev/execution": None, "levada.dev/name": "other", "team": "air"},
+        "annotations": {"levada.dev/input": "{}", "sidecar.istio.io/inject": "false"},
+    }
+
+    ours = made()["spec"]["template"]["metadata"]
+    changed = made(replace(JOB, pod_template={"metadata": metadata}))["spec"]["template"]["metadata"]
+    removed = made(replace(JOB, pod_template={"metadata": None}))["spec"]["template"]["metadata"]
+
+    assert changed["labels"] == ours["labels"] | {"team": "air"}
+    assert changed["annotations"] == ours["annotations"] | {"sidecar.istio.io/inject": "false"}
+    assert removed == ours
+
+
 def test_x5_an_input_that_does_not_fit_beside_a_pod_is_refused() -> None:
     work = IngestWork(batch="b" * 200_000, spec=SPEC)
     assert made(replace(JOB, input=JOB.input.model_copy(update={"work": work})))

@@ -146,7 +146,10 @@ def _template(job: Job, pods: StepPods) -> Document:
     }
     annotations = {INPUT_ANNOTATION: _told(job)}
     template: Document = {"metadata": {"labels": labels(job), "annotations": annotations}, "spec": spec}
-    return merged(template, job.pod_template) if job.pod_template else template
+    if not job.pod_template:
+        return template
+    # By what the operator and network policies know the pods, and what the step is told, is not the template's.
+    return merged(merged(template, job.pod_template), {"metadata": template["metadata"]})
 
 
 def _told(job: Job) -> str:
