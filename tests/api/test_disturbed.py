@@ -23,6 +23,7 @@ from tests.support.space import Space, land, pipeline
 from tests.support.waiting import until
 
 DEFINITIONS = ROOT / "crds"
+APPLY = ("apply", "--server-side", "--force-conflicts", "-f")  # Helm may have made them, in a test before
 SEED = 7
 # A Job that is not made at the second attempt either, when the status says already that it is under way.
 FIRST = {busy_api.Kind("post", "jobs"): [Card.CONTENDED] * 4}
@@ -106,9 +107,9 @@ def older_definitions(kubectl: Kubectl, connection: client.ApiClient, tmp_path: 
         older.append(document)
     file = tmp_path / "older.yaml"
     file.write_text(yaml.safe_dump_all(older))
-    kubectl("apply", "--server-side", "-f", str(file))
+    kubectl(*APPLY, str(file))
     yield
-    kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+    kubectl(*APPLY, str(DEFINITIONS))
 
 
 @pytest.mark.usefixtures("older_definitions")
@@ -132,7 +133,7 @@ def test_k8s2_an_upgrade_in_the_middle_of_a_run_neither_repeats_nor_ends_its_job
     if way == "rolled":  # the new one is there before the old one goes
         space.operator = space.replica(space.log, **new)
         until(lambda: "waiting for the lease" in space.log.read_text(), space.operator)
-    kubectl("apply", "--server-side", "-f", str(DEFINITIONS))
+    kubectl(*APPLY, str(DEFINITIONS))
     first.terminate()
     assert first.wait(60) == 0
     if way == "recreated":

@@ -40,11 +40,7 @@ def plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
         after = _plan(before, observed, now)
         decisions, answered = planned.decisions + after.decisions, planned.answered + after.answered
         planned = replace(after, decisions=decisions, answered=tuple(dict.fromkeys(answered)))
-    old = condition_of(resource.status.conditions, ConditionType.STALLED)
-    new = condition_of(planned.status.conditions, ConditionType.STALLED)
-    if new is not None and (old is None or (old.reason, old.message) != (new.reason, new.message)):
-        planned = replace(planned, decisions=(*planned.decisions, _stall(resource, new)))
-    return planned
+    return _with_stall(resource, planned)
 
 
 def refusals(resources: Iterable[AnyResource], now: datetime, *, local: bool) -> dict[Ref, str]:
@@ -59,7 +55,7 @@ def _plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
     try:
         return _PLANNERS[resource.kind](resource, observed, now)
     except Stalled as error:
-        return stalled(resource, error, now)
+        return _stalled(resource, error, now)
 
 
 def _has_ended(resource: AnyResource, planned: Plan) -> bool:
@@ -71,13 +67,26 @@ def _has_ended(resource: AnyResource, planned: Plan) -> bool:
 
 
 def stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
-    """The plan for a spec that cannot be carried out: nothing runs, what there is stays."""
+    """The plan for a spec that an engine cannot carry out: nothing runs, what there is stays."""
+    return _with_stall(resource, _stalled(resource, error, now))
+
+
+def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
     verdict = Verdict("False", error.reason, error.message, stalled=True)
     update = {
         "observed_generation": resource.metadata.generation,
         "conditions": conditions_of(resource, verdict, now),
     }
     return Plan(status=resource.status.model_copy(update=update))
+
+
+def _with_stall(resource: AnyResource, planned: Plan) -> Plan:
+    """With the decision that it stands still, if it did not before, or not for this."""
+    old = condition_of(resource.status.conditions, ConditionType.STALLED)
+    new = condition_of(planned.status.conditions, ConditionType.STALLED)
+    if new is None or (old is not None and (old.reason, old.message) == (new.reason, new.message)):
+        return planned
+    return replace(planned, decisions=(*planned.decisions, _stall(resource, new)))
 
 
 def _stall(resource: AnyResource, stalled: Condition) -> Decision:

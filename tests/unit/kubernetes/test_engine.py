@@ -49,12 +49,16 @@ JOB: Document = {"metadata": METADATA | {"name": "shops-ingest-1", "labels": LAB
 
 
 class Refusing(Cluster):
-    """A cluster that makes nothing, and notes the statuses that are written."""
+    """A cluster that makes nothing, and notes the statuses that are written and, as a catalogue, what is decided."""
 
     def __init__(self, why: Exception) -> None:
         super().__init__(client.ApiClient())
         self.statuses: list[Document] = []
+        self.decided: list[tuple[str, str]] = []
         self._why = why
+
+    def record_decision(self, ref: object, actor: str, action: str, reason: str, *_: object) -> None:
+        self.decided.append((action, reason))
 
     def make_job(self, job: Document) -> Document | None:
         raise self._why
@@ -69,9 +73,9 @@ class Refusing(Cluster):
 
 
 def engine_of(cluster: Cluster) -> KubernetesEngine:
-    """An engine that records nothing and reads no results."""
+    """An engine that reads no results."""
     unused: Any = None
-    ports = cast(Catalogue, unused), cast(Objects, unused), cast(Triggers, _NoTriggers())
+    ports = cast(Catalogue, cluster), cast(Objects, unused), cast(Triggers, _NoTriggers())
     return KubernetesEngine(cluster, *ports, StepPods("steps"), ScorerPods("b"), "s3://b/s", timedelta(seconds=10))
 
 
@@ -220,3 +224,15 @@ def test_x5_a_job_that_the_api_server_finds_invalid_stalls_its_resource(monkeypa
     stalled = [condition for condition in status["conditions"] if condition["type"] == "Stalled"]
     assert [(c["status"], c["reason"]) for c in stalled] == [("True", "InvalidSpec")]
     assert "containers[0].image: Required value" in stalled[0]["message"]
+    assert cluster.decided == [("stalled", "InvalidSpec")]
+
+
+def test_x5_an_error_of_the_operators_own_is_said_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Refusing(RuntimeError("something unforeseen"))
+
+    asyncio.run(pauses(cluster, Kind.DATASET, running(), 3, monkeypatch))
+
+    (status,) = cluster.statuses
+    (said,) = [condition for condition in status["conditions"] if condition["type"] == "Reconciling"]
+    assert said["reason"] == "Retrying"
+    assert "the operator fails with RuntimeError: something unforeseen; its log has more" in said["message"]

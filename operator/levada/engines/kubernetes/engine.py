@@ -209,9 +209,11 @@ class KubernetesEngine:
             requeue = self._back_off(ref)
             log.error("the API server refuses", resource=str(ref), error=str(error))
             await self._say_held_up(ref, Reason.RETRYING, f"the API server refuses: {error}")
-        except Exception:
+        except Exception as error:
             requeue = self._back_off(ref)
             log.exception("a reconciliation failed", resource=str(ref))
+            said = f"the operator fails with {type(error).__name__}: {error}; its log has more"
+            await self._say_held_up(ref, Reason.RETRYING, said)
         else:
             self._failures.pop(ref, None)
             self._failing_since.pop(ref, None)
@@ -269,7 +271,9 @@ class KubernetesEngine:
             await self._write_status_of(seen, planned)
             raise
         except Stalled as error:
-            await self._write_status_of(seen, stalled(resource, error, now))
+            planned = stalled(resource, error, now)
+            await self._tell(resource, planned.decisions)
+            await self._write_status_of(seen, planned)
             return LOOK_AGAIN  # what refuses it may be a policy of the cluster's, which can change unseen
         await self._prune(ref, planned, observed)
         await self._triggers.answered(ref, planned.answered)
@@ -300,14 +304,7 @@ class KubernetesEngine:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""
         resource = seen.resource
         ref, owner = resource.ref, as_owner(resource)
-        told = list(to_tell(planned.decisions))
-        for decision in planned.decisions:
-            event = decisions.event_of(resource, decision, datetime.now(UTC))
-            if event.id not in self._recorded:
-                await asyncio.to_thread(self._record, resource, decision, event)
-                self._recorded.add(event.id)
-                if decision in told:
-                    self.events.record(of_decision(resource, decision, event.id))
+        await self._tell(resource, planned.decisions)
         for child in planned.children:
             known = self._picture.seen(child.ref)
             if known is None or known.resource.spec != child.spec:
@@ -330,6 +327,17 @@ class KubernetesEngine:
         elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
             await self.services.remove(ref)
         await self._write_status_of(seen, planned)
+
+    async def _tell(self, resource: AnyResource, decided: tuple[Decision, ...]) -> None:
+        """Record decisions that are not recorded yet."""
+        told = list(to_tell(decided))
+        for decision in decided:
+            event = decisions.event_of(resource, decision, datetime.now(UTC))
+            if event.id not in self._recorded:
+                await asyncio.to_thread(self._record, resource, decision, event)
+                self._recorded.add(event.id)
+                if decision in told:
+                    self.events.record(of_decision(resource, decision, event.id))
 
     async def _prune(self, owner: Ref, planned: Plan, observed: Observed) -> None:
         """Remove Jobs that nobody will look at any more. The status holds by now what was observed of them."""

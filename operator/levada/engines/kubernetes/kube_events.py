@@ -135,7 +135,8 @@ class EventRecorder:
                 try:
                     await asyncio.to_thread(self._write, occurrence)
                 except (Unavailable, Conflict):
-                    self._waiting.appendleft(occurrence)
+                    if len(self._waiting) < _WAITING:  # else this one is the oldest, and goes
+                        self._waiting.appendleft(occurrence)
                     await asyncio.sleep(_RETRY_SECONDS)
                 except Refused as error:
                     log.warning("an Event is not written", resource=str(occurrence.ref), error=str(error))

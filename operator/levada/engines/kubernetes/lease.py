@@ -144,6 +144,7 @@ class Lease:
         }
 
     def _give_up(self) -> None:
+        self._until = 0.0  # once more: an attempt that was under way may have set it
         for _ in range(2):  # once more where a renewal was written whose answer never came
             current = self._held or self._read()
             if current is None or not self._is_mine(current):

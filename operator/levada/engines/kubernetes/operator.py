@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import sys
 import time
@@ -78,6 +79,8 @@ def run(
     settings: Settings, pods: StepPods, scorers: ScorerPods, namespaces: tuple[str, ...], liveness: str | None
 ) -> None:
     """Run the operator until it is told to end; `liveness`: URL at which it says that it lives."""
+    # Until there is more to end (kopf and _told_to_end take it then): process 1 of a container ignores it by default.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     try:
         asyncio.run(_operate(settings, pods, scorers, namespaces, liveness))
     except LeaseLost as error:
