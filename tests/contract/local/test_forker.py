@@ -119,18 +119,19 @@ import levada.engines.local.session
 from levada.engines.local.forker import PRELOAD
 from levada.engines.local.forkers import Forker
 
-async def run(forker):
+async def run(forker, pid):
     child = await forker.run("score", [sys.argv[1]], dict(os.environ), Path(sys.argv[1]).parent / "log.txt")
     code = await child.wait()
+    group = os.getpgid(pid)  # it has begun by now
     await forker.stop()
-    return code
+    return group, code
 
 forker, spare = Forker(Path("forker.log")), Forker(Path("forker.log"))
 spare.fork_now()
 forker.fork_now()
 pid, _ = forker._born
 spare.kill()
-print(pid, os.getpgid(pid), asyncio.run(run(forker)))
+print(pid, *asyncio.run(run(forker, pid)))
 os.waitpid(-1, 0)
 """
 
