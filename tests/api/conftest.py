@@ -1,4 +1,7 @@
-"""A real API server for the tests of this folder: one in each of two xdist workers, since it takes seconds of CPU."""
+"""A real API server for the tests of this folder, and until the last of them: even an idle one takes a tenth of a core.
+
+One in each of two xdist workers, since its start takes seconds of CPU.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("api-long" if item.path.name in LONG else "api"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_server() -> Iterator[ApiServer]:
     """An API server of the current Kubernetes version with a cluster admin's kubeconfig, and nothing else running.
 
@@ -54,7 +57,7 @@ def api_server() -> Iterator[ApiServer]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """Runs kubectl as a cluster admin; what it printed."""
     built = subprocess.run([sys.executable, BUILD, "kubectl"], stdout=subprocess.PIPE, text=True)
@@ -73,7 +76,7 @@ def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def connection(api_server: ApiServer, kubectl: Kubectl) -> Iterator[client.ApiClient]:
     """A client of an API server that knows the committed definitions."""
     kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
@@ -84,13 +87,13 @@ def connection(api_server: ApiServer, kubectl: Kubectl) -> Iterator[client.ApiCl
         yield connection
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
     with LocalServers(tmp_path_factory.mktemp("stores"), durable=False) as servers:
         yield servers.start_all()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pods(
     api_server: ApiServer, connection: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PodRunner]:

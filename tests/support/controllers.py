@@ -98,7 +98,7 @@ class PodRunner:
             self.held.pop().send_signal(signal.SIGCONT)
 
     def _run(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(0.2):
             # From the API server's cache, and not as typed objects: it is asked often.
             answer = self._core.list_pod_for_all_namespaces(resource_version="0", _preload_content=False)
             pods: list[Document] = json.loads(answer.data)["items"]
