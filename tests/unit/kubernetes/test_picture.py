@@ -95,6 +95,15 @@ def test_k8s1_what_cannot_be_read_is_kept_with_what_is_wrong_until_it_can(pictur
     assert not picture.unreadable
 
 
+def test_k8s1_what_is_not_ready_is_looked_at_again(picture: Picture) -> None:
+    condition = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    ready = document(SHOPS) | {"status": {"conditions": [condition | {"type": "Ready", "observedGeneration": 1}]}}
+    picture.put(Kind.DATASET, ready)
+    picture.put(Kind.FEATURE_SET, document(SALES))
+
+    assert picture.unready() == [SALES]
+
+
 def test_k8s1_relative_uris_are_seen_as_absolute(picture: Picture) -> None:
     picture.put(Kind.DATASET, document(SHOPS))
 

@@ -122,6 +122,8 @@ class KubernetesEngine:
         self._mark(*self._picture.drop_pods(before_pods - pods.keys()))
         self.services.drop_pods(before_pods - pods.keys())
         await self.services.look()
+        # Who waits may wait for what it refers to at two removes, of whose changes it is not told.
+        self._mark(*self._picture.unready())
 
     def resource_changed(self, kind: Kind, document: Document, *, gone: bool = False) -> None:
         """Take note of a resource."""

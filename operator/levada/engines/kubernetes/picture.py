@@ -30,6 +30,7 @@ from levada.engines.kubernetes.reading import (
 from levada.names import Kind
 from levada.planners import references_of
 from levada.resources import RESOURCES, AnyResource, Ref
+from levada.resources.conditions import ConditionType, is_true
 from levada.resources.uris import with_absolute_uris
 from levada.steps.io import ProgressRecord, StepResult
 
@@ -78,6 +79,12 @@ class Picture:
     def seen(self, ref: Ref) -> Seen | None:
         """A resource, if there is one of this name that can be read."""
         return self._seen.get(ref)
+
+    def unready(self) -> list[Ref]:
+        """What there is that is not ready (a run: not complete), or does not say so."""
+        done = (ConditionType.READY, ConditionType.COMPLETE)
+        found = self._resources.items()
+        return [ref for ref, resource in found if not any(is_true(resource.status.conditions, type) for type in done)]
 
     def all_of(self, kind: Kind) -> list[Ref]:
         """What there is of a kind, readable or not."""
