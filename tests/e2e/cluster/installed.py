@@ -147,9 +147,8 @@ class Installed:
         """Take away all that has been made of the team's sources, so that the same work is done anew."""
         settings = self.settings()
         objects = open_objects(settings)
-        for info in list(objects.list("")):
-            if not info.key.startswith("sources/"):
-                objects.delete_prefix(info.key)
+        for folder in {info.key.partition("/")[0] for info in objects.list("")} - {"sources"}:
+            assert objects.delete_prefix(f"{folder}/")
         with psycopg.connect(settings.postgres_dsn.get_secret_value()) as connection:
             connection.execute("DELETE FROM artifacts WHERE namespace = %s", (self.namespace,))
 
