@@ -20,6 +20,7 @@ from levada.engines.local.forkers import Forker
 from levada.engines.local.home import Home, Record
 from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
+from levada.engines.retention import KEPT
 from levada.names import Kind
 from levada.planners.plan import Job
 from levada.resources import Dataset, Ref
@@ -119,7 +120,7 @@ async def test_x4_a_status_says_how_far_a_step_is_and_is_written_only_when_that_
 async def test_x8_after_a_success_old_jobs_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("levada.engines.local.jobs.FIRST_BACKOFF", 0.0)
     monkeypatch.setenv("SCRIPT", str(tmp_path))
-    times = job_folder.KEPT + 2
+    times = KEPT + 2
     (tmp_path / "0").write_text("hang ok " * times)
     home = Home(tmp_path / "home")
     hanging, jobs = tmp_path / "hanging", list[str]()
@@ -144,5 +145,5 @@ async def test_x8_after_a_success_old_jobs_are_taken_away(tmp_path: Path, monkey
             os.kill(pid, signal.SIGKILL)
             await eventually(succeeded)
 
-        await eventually(lambda: {folder.name for folder in home.jobs_of(FLIGHTS)} == set(jobs[-job_folder.KEPT :]))
-        assert len({info.key.split("/")[2] for info in objects.list("steps/default/")}) == job_folder.KEPT
+        await eventually(lambda: {folder.name for folder in home.jobs_of(FLIGHTS)} == set(jobs[-KEPT:]))
+        assert len({info.key.split("/")[2] for info in objects.list("steps/default/")}) == KEPT

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from levada.engines.local.home import remove_job
-from levada.engines.local.job_folder import KEPT, outdated
+from levada.engines.local.job_folder import outdated
+from levada.engines.retention import KEPT
 
 
 def folders(root: Path, *phases: str) -> list[Path]:

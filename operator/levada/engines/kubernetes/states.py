@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from levada.engines import retention
 from levada.engines.kubernetes.jobs import STEP
 from levada.planners.plan import JobState
 from levada.resources.conditions import Reason
@@ -15,7 +16,6 @@ from levada.steps.io import StepError, StepResult, Termination
 Document = Mapping[str, Any]
 Phase = Literal["active", "succeeded", "failed"]
 
-KEPT = 3  # Jobs of a resource that can be looked at after they succeeded, and as many that failed
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 # Why a container does not start, where waiting alone does not help.
 _CANNOT_START = {
@@ -48,11 +48,11 @@ def completed_indexes(job: Document) -> list[int]:
 
 
 def outdated(jobs: Mapping[str, Document], needed: Collection[str]) -> list[str]:
-    """Which Jobs of a resource (by name) nobody will look at any more: of those that have ended all but the newest
-    KEPT that succeeded, the newest KEPT that failed, and those that are needed."""
+    """Which Jobs of a resource (by name) have ended, and nobody will look at any more."""
     newest = sorted(jobs, key=lambda name: str(jobs[name]["metadata"]["creationTimestamp"]), reverse=True)
-    ended = [[name for name in newest if phase_of(jobs[name]) == phase] for phase in ("succeeded", "failed")]
-    return [name for old in ended for name in old[KEPT:] if name not in needed]
+    phases = {name: phase_of(jobs[name]) for name in newest}
+    ended = {name: phase == "succeeded" for name, phase in phases.items() if phase != "active"}
+    return retention.outdated(ended, needed)
 
 
 def job_state(job: Document, pods: Iterable[Document], results: Iterable[StepResult]) -> JobState:

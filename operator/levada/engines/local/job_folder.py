@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from levada.engines import retention
 from levada.engines.local.home import write_atomically
 from levada.engines.progress import combined
 from levada.planners.plan import JobState
 from levada.resources import Ref
 from levada.steps.io import ProgressRecord, StepError, StepInput, StepResult, Termination
 
-KEPT = 3  # of a resource's jobs that succeeded, and of those that did not: what a person would look at
 _TAIL = 4096  # bytes at the end of a progress file that hold its last record
 
 
@@ -96,14 +96,10 @@ def read_state(folder: Path) -> tuple[Ref, JobState] | None:
 
 
 def outdated(folders: Iterable[Path], needed: Collection[str]) -> list[Path]:
-    """Which of the jobs of a resource nobody will look at any more.
-
-    That is all but the newest KEPT that succeeded, the newest KEPT that did not, and those that are needed (by name).
-    """
+    """Which of the jobs of a resource nobody will look at any more; `needed` are the names of others."""
     newest = sorted(folders, key=lambda folder: (folder / "input.json").stat().st_mtime_ns, reverse=True)
-    succeeded = [folder for folder in newest if _succeeded(folder)]
-    others = [folder for folder in newest if folder not in succeeded]
-    return [folder for folder in (*succeeded[KEPT:], *others[KEPT:]) if folder.name not in needed]
+    found = {folder.name: folder for folder in newest}
+    return [found[name] for name in retention.outdated({name: _succeeded(found[name]) for name in found}, needed)]
 
 
 def _succeeded(folder: Path) -> bool:
