@@ -16,7 +16,7 @@ from levada.planners.plan import Action, Decision, Observed, Plan
 from levada.planners.references import find_cycles, references_of
 from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Condition, ConditionType, condition_of
-from levada.resources.status import RunStatus
+from levada.resources.status import RunStatus, execution_of
 
 __all__ = ["find_cycles", "plan", "references_of", "refusals", "stalled"]
 
@@ -93,7 +93,7 @@ def _stall(resource: AnyResource, stalled: Condition) -> Decision:
     # How the resource stood before tells this stall from the same one earlier.
     status = resource.status
     ready = condition_of(status.conditions, ConditionType.READY)
-    execution = status.execution if isinstance(status, RunStatus) else None
+    execution = execution_of(status)
     before = [ready and ready.last_transition_time, execution and execution.started_at]
     key = names.short_hash([stalled.observed_generation, stalled.reason, stalled.message, before])
     return Decision(Action.STALLED, stalled.reason, stalled.message, key)

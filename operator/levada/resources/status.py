@@ -91,3 +91,8 @@ class RunStatus(Status):
     last_request: str | None = Field(
         default=None, max_length=256, description="Value of the annotation levada.dev/requested-at that was answered."
     )
+
+
+def execution_of(status: Status) -> Execution | None:
+    """The current or last execution; None before the first, and of kinds that run nothing."""
+    return status.execution if isinstance(status, RunStatus) else None

@@ -40,7 +40,7 @@ from levada.planners.plan import Decision, Job, JobState, Observed, Plan, Servin
 from levada.resources import AnyResource, Deployment, Ref
 from levada.resources.conditions import Reason
 from levada.resources.deployment import DeploymentStatus
-from levada.resources.status import RunStatus
+from levada.resources.status import execution_of
 from levada.resources.uris import below
 from levada.stores.ports import Catalogue, Objects, Triggers
 
@@ -343,7 +343,7 @@ class KubernetesEngine:
 
     async def _prune(self, owner: Ref, planned: Plan, observed: Observed) -> None:
         """Remove Jobs that nobody will look at any more. The status holds by now what was observed of them."""
-        execution = planned.status.execution if isinstance(planned.status, RunStatus) else None
+        execution = execution_of(planned.status)
         needed = {execution.job} if execution is not None else set()
         seen = {name for name, state in observed.jobs.items() if state.phase != "active"}
         ended = {name: job.document for name, job in self._picture.jobs_of(owner).items() if name in seen}

@@ -28,7 +28,7 @@ from levada.planners import plan, references_of
 from levada.planners.plan import Decision, Observed, Plan
 from levada.resources import AnyResource, Dataset, Deployment, Ref
 from levada.resources.conditions import ConditionType, is_true
-from levada.resources.status import Execution, RunStatus, Status
+from levada.resources.status import execution_of
 
 log = structlog.get_logger()
 
@@ -171,7 +171,7 @@ class LocalEngine:
         if planned.serving is not None:
             self.scorers.ensure(planned.serving, record)
         self._write_status(record, planned)
-        was, run = _execution(resource.status), _execution(planned.status)
+        was, run = execution_of(resource.status), execution_of(planned.status)
         if run is not None and run != was and run.state == "Succeeded":
             await self.jobs.prune(resource.ref, {run.job, *planned.keep, *(job.name for job in planned.jobs)})
 
@@ -226,10 +226,6 @@ class LocalEngine:
     def _break(self, error: BaseException) -> None:
         self._error = self._error or error
         self._woken.set()
-
-
-def _execution(status: Status) -> Execution | None:
-    return status.execution if isinstance(status, RunStatus) else None
 
 
 def succeeded(resource: AnyResource) -> bool:
