@@ -27,17 +27,21 @@ def document(ref: Ref, version: int = 1, **spec: Any) -> dict[str, Any]:
 def job(version: int = 1, uid: str = "u1", owner: Ref = SHOPS) -> dict[str, Any]:
     labels = {"levada.dev/kind": owner.kind.value, "levada.dev/name": owner.name}
     metadata = {"name": "ingest-1", "namespace": "team", "uid": uid, "resourceVersion": f"{version}", "labels": labels}
-    return {"metadata": metadata, "spec": {"completions": 2, "template": {}}, "status": {"active": version}}
+    return {"metadata": metadata, "spec": {"completions": 2, "template": {}}, "status": {"failed": version, "ready": 1}}
 
 
 def pod(name: str, version: int = 1, phase: str = "Running") -> dict[str, Any]:
     labels = {"batch.kubernetes.io/job-name": "ingest-1"}
-    annotations = {"levada.dev/input": "{}", "mine": "x"}
+    annotations = {"levada.dev/input": "{}"}
     metadata = {"name": name, "namespace": "team", "labels": labels, "annotations": annotations, "managedFields": [{}]}
     return {
         "metadata": metadata | {"resourceVersion": f"{version}"},
         "spec": {"containers": []},
-        "status": {"phase": phase},
+        "status": {
+            "phase": phase,
+            "podIP": "10.0.0.1",
+            "containerStatuses": [{"name": "step", "state": {}, "image": "i"}],
+        },
     }
 
 
@@ -132,7 +136,7 @@ def test_k8s1_an_older_state_of_a_job_is_ignored_and_another_job_of_the_name_is_
     picture.put_pod(pod("a"))
 
     assert not picture.put_job(job(4))
-    assert picture.jobs_of(SHOPS)["ingest-1"].document["status"] == {"active": 5}
+    assert picture.jobs_of(SHOPS)["ingest-1"].document["status"] == {"failed": 5}
     picture.put_job(job(6, uid="u2", owner=SALES))
     assert not picture.jobs_of(SHOPS)
     assert not picture.jobs_of(SALES)["ingest-1"].pods
@@ -144,7 +148,7 @@ def test_k8s1_an_older_state_of_a_pod_is_ignored(picture: Picture) -> None:
     picture.put_pod(pod("a", 7, "Failed"))
 
     assert not picture.put_pod(pod("a", 6))
-    assert picture.jobs_of(SHOPS)["ingest-1"].pods["a"]["status"] == {"phase": "Failed"}
+    assert picture.jobs_of(SHOPS)["ingest-1"].pods["a"]["status"]["phase"] == "Failed"
 
 
 def test_k8s1_pods_that_a_look_does_not_find_are_gone(picture: Picture) -> None:
@@ -165,6 +169,6 @@ def test_k8s1_of_jobs_and_pods_only_what_says_how_they_stand_is_kept(picture: Pi
     (found,) = picture.jobs_of(SHOPS).values()
     assert found.document["spec"] == {"completions": 2}
     kept = found.pods["a"]
-    assert kept["metadata"]["annotations"] == {"mine": "x"}
-    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"] == {"name": "a", "namespace": "team", "resourceVersion": "1"}
     assert not kept["spec"]
+    assert kept["status"] == {"phase": "Running", "containerStatuses": [{"name": "step", "state": {}}]}

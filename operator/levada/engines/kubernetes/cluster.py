@@ -25,9 +25,9 @@ from levada.resources import Ref
 Document = dict[str, Any]
 
 MANAGER = "levada"
+PAGE = 100  # of a list: a large one, decoded, is what decides how much memory is taken
 _APPLY, _JSON_PATCH = "application/apply-patch+yaml", "application/json-patch+json"
 _MERGE_PATCH = "application/merge-patch+json"
-_PAGE = 500
 _ABSENT = "0"  # as a resourceVersion in an apply: of something that is not there
 _CUSTOM = {"group": names.GROUP, "version": names.VERSION}
 _INFERENCE = {"group": inference.GROUP, "version": inference.VERSION, "plural": inference.PLURAL}
@@ -258,7 +258,7 @@ def _pages(ask: Callable[..., Any], **options: Any) -> Iterator[Document]:
     more = ""
     while True:
         with errors():
-            answer = ask(limit=_PAGE, _continue=more, _request_timeout=_TIMEOUT, **options)
+            answer = ask(limit=PAGE, _continue=more, _request_timeout=_TIMEOUT, **options)
         page = answer if isinstance(answer, dict) else json.loads(answer.data)
         yield from page["items"]
         more = page["metadata"].get("continue") or ""

@@ -8,18 +8,19 @@ status over the version that it planned for, so that whoever plans from an old p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import structlog
 
 from levada.engines import decisions
 from levada.engines.kubernetes import metrics
-from levada.engines.kubernetes.cluster import Cluster, Conflict, Document, Refused, Unavailable, is_invalid
+from levada.engines.kubernetes.cluster import PAGE, Cluster, Conflict, Document, Refused, Unavailable, is_invalid
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, job_document
 from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
@@ -100,8 +101,9 @@ class KubernetesEngine:
         for kind in Kind:
             before = self._picture.all_of(kind)
             self._left.clear()
-            found = {ref_of(kind, document): document for document in await _listed(self._cluster.resources, kind)}
-            for ref, document in found.items():
+            found = set()
+            async for document in _listed(self._cluster.resources, kind):
+                found.add(ref := ref_of(kind, document))
                 if ref not in self._left:
                     self.resource_changed(kind, document)
             for ref in before:
@@ -110,17 +112,19 @@ class KubernetesEngine:
         before_jobs = self._picture.job_keys()
         before_pods = self._picture.pod_keys() | self.services.pod_keys()
         self._left.clear()
-        jobs = {key_of(document): document for document in await _listed(self._cluster.jobs)}
-        for key, document in jobs.items():
+        jobs = set()
+        async for document in _listed(self._cluster.jobs):
+            jobs.add(key := key_of(document))
             if key not in self._left:
                 self.job_changed(document)
-        for key in before_jobs - jobs.keys():
+        for key in before_jobs - jobs:
             self._mark(*self._picture.drop_job(key))
-        pods = {key_of(document): document for document in await _listed(self._cluster.pods)}
-        for document in pods.values():
+        pods = set()
+        async for document in _listed(self._cluster.pods):
+            pods.add(key_of(document))
             self.pod_changed(document)
-        self._mark(*self._picture.drop_pods(before_pods - pods.keys()))
-        self.services.drop_pods(before_pods - pods.keys())
+        self._mark(*self._picture.drop_pods(before_pods - pods))
+        self.services.drop_pods(before_pods - pods)
         await self.services.look()
         # Who waits may wait for what it refers to at two removes, of whose changes it is not told.
         self._mark(*self._picture.unready())
@@ -405,8 +409,12 @@ def _beyond(resource: AnyResource) -> Stalled | None:
     return None
 
 
-async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> list[Document]:
-    return await asyncio.to_thread(lambda: list(ask(*arguments)))
+async def _listed(ask: Callable[..., Iterator[Document]], *arguments: Any) -> AsyncIterator[Document]:
+    """What a list has, with one page of it in memory at a time."""
+    documents = ask(*arguments)
+    while page := await asyncio.to_thread(lambda: list(islice(documents, PAGE))):
+        for document in page:
+            yield document
 
 
 def _is_late(job: JobState, now: datetime) -> bool:

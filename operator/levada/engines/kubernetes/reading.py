@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from levada import names
-from levada.engines.kubernetes.jobs import INPUT_ANNOTATION, owner_reference
+from levada.engines.kubernetes.jobs import owner_reference
 from levada.names import Kind
 from levada.resources import AnyResource, Ref
 from levada.steps.io import Owner
@@ -16,7 +16,15 @@ from levada.steps.io import Owner
 Document = dict[str, Any]
 Key = tuple[str, str]  # namespace and name
 
-_KEPT_OF_A_JOB = ("completions", "activeDeadlineSeconds")
+# What the picture keeps of Jobs and pods, and of the parts of their statuses: there are many of them.
+_METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+_SPEC = ("completions", "activeDeadlineSeconds")
+_STATUS = ("completedIndexes", "failed", "startTime", "completionTime", "phase", "reason", "message")
+_PARTS = {
+    "conditions": ("type", "status", "reason", "message", "lastTransitionTime"),
+    "initContainerStatuses": ("name", "state"),
+    "containerStatuses": ("name", "state"),
+}
 
 
 def as_owner(resource: AnyResource) -> Owner:
@@ -85,15 +93,22 @@ def key_of(document: Document) -> Key:
 def readable(document: Document) -> Document:
     """The document without the metadata that is no business of Levada's."""
     kept = ("name", "namespace", "uid", "generation", "labels", "annotations")
-    return {**document, "metadata": {key: document["metadata"][key] for key in kept if key in document["metadata"]}}
+    return {**document, "metadata": _only(document["metadata"], kept)}
 
 
 def slim(document: Document) -> Document:
-    """A Job or a pod without what is long and says nothing of how it stands."""
-    metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
-    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != INPUT_ANNOTATION}
-    spec = {key: value for key, value in document["spec"].items() if key in _KEPT_OF_A_JOB}
-    return {"metadata": metadata | {"annotations": annotations}, "spec": spec, "status": document.get("status") or {}}
+    """What of a Job or a pod says how it stands."""
+    status = document.get("status") or {}
+    parts = {part: [_only(entry, kept) for entry in status[part]] for part, kept in _PARTS.items() if status.get(part)}
+    return {
+        "metadata": _only(document["metadata"], _METADATA),
+        "spec": _only(document["spec"], _SPEC),
+        "status": _only(status, _STATUS) | parts,
+    }
+
+
+def _only(document: Document, kept: tuple[str, ...]) -> Document:
+    return {key: document[key] for key in kept if key in document}
 
 
 def first_problem(error: ValidationError) -> str:

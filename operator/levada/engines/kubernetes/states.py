@@ -16,7 +16,6 @@ from levada.steps.io import StepError, StepResult, Termination
 Document = Mapping[str, Any]
 Phase = Literal["active", "succeeded", "failed"]
 
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 # Why a container does not start, where waiting alone does not help.
 _CANNOT_START = {
     "ErrImagePull": "its image cannot be pulled",
