@@ -57,7 +57,7 @@ NAMESPACE = bench_prepare.NAMESPACE
 IN_ITS_OWN_PROCESS = """
 import re, sys
 from pathlib import Path
-from levada.steps.__main__ import main
+from levada.steps.process import main
 assert main(Path(sys.argv[1])) == 0
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
