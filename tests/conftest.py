@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,12 @@ from levada.stores.open import open_catalogue
 LONGEST_NAME = 120  # of a parameter, in a test's name
 
 _numbers = count(1)
+
+
+def pytest_configure() -> None:
+    """What runs in the background of a shell ignores Ctrl-C, and so would every command that a test starts and ends."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
