@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from levada.engines.kubernetes.metrics import reconciling
+from levada.engines.kubernetes.metrics import WRITES, reconciling
 from levada.names import Kind
 from levada.serving.metrics import Exposition, Metrics, VersionInfo
 from levada.serving.recorder import RecorderState
@@ -38,7 +38,7 @@ def told() -> dict[str, set[str]]:
     metrics.rows_left_out["planes"] += 1
     version = VersionInfo(1, "flights-boosted", "sha256:0", 100, 0.0)
     with reconciling(Kind.DATASET):
-        pass
+        WRITES.labels("create", "Job").inc(0)
     text = Exposition(metrics, lambda: [version], RecorderState()).render().decode() + generate_latest().decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {sample.name: set(sample.labels) for sample in samples}
@@ -64,7 +64,7 @@ def dashboard(chart: Chart) -> dict[str, Any]:
 
 def expressions(chart: Chart, rules: list[dict[str, Any]]) -> Iterator[str]:
     yield from (rule["expr"] for rule in rules)
-    yield from (target["expr"] for panel in panels(chart) for target in panel["targets"])
+    yield from (target["expr"] for panel in panels(chart) for target in panel.get("targets", ()))
 
 
 def test_x4_every_metric_of_alerts_and_dashboard_is_one_that_is_told(

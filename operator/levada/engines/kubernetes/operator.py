@@ -23,7 +23,7 @@ from urllib3 import Retry
 
 from levada import names
 from levada.engines.kubernetes import inference, metrics
-from levada.engines.kubernetes.cluster import Cluster, Unavailable
+from levada.engines.kubernetes.cluster import Cluster, Missing, Refused, Unavailable
 from levada.engines.kubernetes.engine import WORKERS, KubernetesEngine
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods
@@ -208,7 +208,7 @@ async def _look_again(engine: KubernetesEngine, health: _Health, every: float, *
         try:
             await engine.look()
             health.seen(_UNSEEN_LOOKS * every + _FIRST_LOOK_SECONDS)
-        except Unavailable as error:
+        except (Unavailable, Refused, Missing) as error:  # rights and definitions may come back as they went
             log.warning("the cluster cannot be looked at", error=str(error))
         if engine.services.installed and not watched:
             raise KServeInstalled
