@@ -101,8 +101,13 @@ def run(levada: Installed, pipeline: list[Document], meanwhile: Callable[[], Non
     levada.clear()
     levada.forget()
     levada.apply(*pipeline)
-    while not is_done(levada):
-        meanwhile()
+
+    def look() -> bool:
+        if not (done := is_done(levada)):
+            meanwhile()
+        return done
+
+    until(look, seconds=600)
     levada.wait("mdep/returns", "Ready")
     return made(levada)
 

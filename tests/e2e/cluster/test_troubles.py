@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
 
 from tests.e2e.cluster.installed import Document, Installed
 from tests.e2e.pipelines import condition, manifest, small_pipeline
@@ -18,6 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 NODE_IS_FULL = {"resources": {"requests": {"cpu": "900"}}}
 TOO_LITTLE_MEMORY = {"resources": {"limits": {"memory": "24Mi"}}}
 NO_SUCH_IMAGE = {"podTemplate": {"spec": {"containers": [{"name": "step", "image": "localhost/levada/none:none"}]}}}
+PASSWORD = "let-me-in-please"
 SOON = {"deadline": "1s", "podTemplate": {"spec": {"nodeSelector": {"levada.dev/none": "here"}}}}
 WAITS, ENDED = ("Ready", "Unknown"), ("Stalled", "True")
 
@@ -90,6 +96,46 @@ def test_x5_a_full_quota_is_said_and_the_step_runs_once_there_is_room(levada: In
     finally:
         levada.run("delete", "resourcequota", "full")
     levada.wait("dset/shops", "Ready")
+
+
+def test_x3_a_user_without_the_right_to_a_source_is_told_so(levada: Installed, shops: Document) -> None:
+    settings = levada.settings()
+    keys = StaticProvider(settings.objects_access_key, settings.objects_secret_key.get_secret_value())
+    minio = MinioAdmin(endpoint=urlsplit(settings.objects_endpoint).netloc, credentials=keys, secure=False)
+    secret: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "visitor"},
+        "stringData": {"accessKey": "visitor", "secretKey": PASSWORD},
+    }
+    spec = deepcopy(shops["spec"])
+    spec["source"]["object"] |= {
+        "uri": f"s3://{settings.objects_bucket}/sources/{levada.namespace}/data/shops.csv",
+        "credentials": {"secretRef": {"name": "visitor"}},
+    }
+    minio.user_add("visitor", PASSWORD)  # who may nothing
+    try:
+        levada.apply(secret, {**shops, "spec": spec})
+
+        assert says(levada, "AccessDenied", "the rights that they have", type="Stalled")["status"] == "True"
+    finally:
+        minio.user_remove("visitor")
+        levada.run("delete", "secret", "visitor")
+
+
+def test_x3_a_user_without_the_right_to_the_catalogue_is_told_so(levada: Installed, shops: Document) -> None:
+    dsn = levada.settings().postgres_dsn.get_secret_value()
+    theirs = b64decode(levada.get("secret", "levada-stores")["data"]["LEVADA_POSTGRES_DSN"]).decode()
+    visitors = urlsplit(theirs)._replace(netloc=f"visitor:{PASSWORD}@{theirs.rpartition('@')[2].partition('/')[0]}")
+    step = {"name": "step", "env": [{"name": "LEVADA_POSTGRES_DSN", "value": visitors.geturl()}]}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"create role visitor login password '{PASSWORD}'")  # who may nothing
+        try:
+            levada.apply(with_spec(shops, {"retries": 0, "podTemplate": {"spec": {"containers": [step]}}}))
+
+            says(levada, "refuses this user", "permission denied")
+        finally:
+            connection.execute("drop role visitor")
 
 
 def with_spec(dataset: Document, fields: Document) -> Document:
