@@ -117,7 +117,8 @@ def test_x3_a_user_without_the_right_to_a_source_is_told_so(levada: Installed, s
     try:
         levada.apply(secret, {**shops, "spec": spec})
 
-        assert says(levada, "AccessDenied", "the rights that they have", type="Stalled")["status"] == "True"
+        stalled = says(levada, "refuses the bucket", "the rights that they have", type="Stalled")
+        assert (stalled["status"], stalled["reason"]) == ("True", "AccessDenied")
     finally:
         minio.user_remove("visitor")
         levada.run("delete", "secret", "visitor")
