@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-machine test-cluster cluster cluster-down lint format generate verify bench bench-cluster tools constraints clean
+.PHONY: help demo test cluster cluster-down lint format generate verify bench bench-cluster tools constraints clean
 
 # Servers and pipelines of the tests work in memory where there is room: a slow disk doubles their time.
 memory = if test "$$(df --output=avail -k /dev/shm 2> /dev/null | tail -n 1)" -gt 8000000 2> /dev/null; then export TMPDIR=/dev/shm; fi
@@ -19,22 +19,13 @@ compile = $(BIN)/python -m compileall -q operator/levada
 demo: .venv/.demo ## Run examples/flights on this machine, from raw files to a served score
 	@$(compile); $(BIN)/python examples/demo.py
 
-# Built before the tests and not by or beside them: on a new machine it takes long, and all cores.
+# Built before the tests and not by them: on a new machine it takes longer than any test may.
 API = etcd kube-apiserver kube-controller-manager kubectl helm kstatus source-controller kustomize-controller
 
-# Side by side, since either leaves cores idle at times. The others give way, so that the cluster's probes are answered.
 test: lint ## Run every check and every test
 	@$(BIN)/python tools/build.py $(API) > /dev/null || echo "tests with an API server are skipped: it cannot be built here"
-	@$(BIN)/python -m tools.cluster build
-	@$(compile); $(MAKE) --no-print-directory --keep-going -j 2 test-machine test-cluster
-
-test-machine: .venv/.dev
-	@$(memory); nice $(BIN)/pytest -n $(WORKERS) --dist loadgroup
-
-test-cluster: .venv/.dev
-	@mkdir -p build; echo "the tests on a real cluster run beside these; they print to build/cluster-tests.log"
-	@$(memory); $(BIN)/python -m tools.cluster run $(BIN)/pytest -m cluster -n 0 tests/e2e/cluster > build/cluster-tests.log 2>&1; \
-		ended=$$?; cat build/cluster-tests.log; exit $$ended
+	@$(compile); $(memory); $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	@$(memory); $(BIN)/python -m tools.cluster run $(BIN)/pytest -m cluster -n 0 tests/e2e/cluster
 
 cluster: .venv/.dev ## Start a real Kubernetes cluster with stores and KServe on this machine (root on Debian)
 	@$(BIN)/python -m tools.cluster up

@@ -2,7 +2,6 @@
 
 python -m tools.cluster up             a cluster of this checkout's own, or the one that is there already
 python -m tools.cluster down           remove the cluster that `up` has made, and nothing else
-python -m tools.cluster build          the programs that `up` needs, which takes long, once
 python -m tools.cluster run COMMAND …  run a command with our own up, which goes down again if it was not up before
 python -m tools.cluster install        the stores and KServe, into a cluster that was not made here
 python -m tools.cluster kill NAME      kill one of the node's processes, which its supervisor starts again
@@ -25,8 +24,6 @@ def main() -> None:
                 lifecycle.up()
             case ["down"]:
                 lifecycle.down()
-            case ["build"]:
-                lifecycle.build()
             case ["run", *command] if command:
                 sys.exit(lifecycle.run(command))
             case ["install"]:

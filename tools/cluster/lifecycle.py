@@ -71,12 +71,6 @@ def install() -> None:
         addons.await_ready(kubectl)
 
 
-def build() -> None:
-    """Build the programs of a cluster of our own, if there can be one. Where not, `run` says why."""
-    if os.environ.get(TESTS_USE) != "given" and not impossible():
-        _unbuilt()
-
-
 def run(command: list[str]) -> int:
     """Run a command with a cluster up; our own goes down afterwards if it was not up before. Its exit code."""
     if os.environ.get(TESTS_USE) == "given":
