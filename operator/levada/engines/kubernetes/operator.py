@@ -274,7 +274,6 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = _WATCH_SECONDS + _JITTER
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.queueing.idle_timeout = (
-        0.05  # its workers only pass on what they get; idle ones take memory, and time at the end
-    )
+    # Its workers only pass on what they get: idle ones take memory, and time at the end.
+    settings.queueing.idle_timeout = 0.05
     return settings
