@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -238,6 +239,21 @@ def test_prep8_rows_are_cut_into_as_many_files_as_wanted(world: World) -> None:
         info = world.objects.info(cut.prefix + file.key)
         assert info is not None
         assert info.bytes == file.bytes
+
+
+def test_prep8_many_rows_in_several_files_are_in_order_and_the_same_each_time(world: World) -> None:
+    count = 1_000_000  # enough for several threads to take turns
+    random = np.random.default_rng(3)
+    times = (random.integers(0, 10**9, count) * 1_000_000).astype("datetime64[us]")
+    world.add_batch("numbers", pa.table({"id": random.permutation(count), "time": pa.array(times)}), files=3)
+    spec = {"inputs": [{"dataset": "numbers"}], "entity": {"keys": ["id"], "timestamp": "time"}, "partitions": 4}
+    work = world.work("cut", spec)
+    outputs = [world.run("cut", work.model_copy(update={"version": f"features-{n}"})) for n in range(3)]
+
+    written = world.rows(outputs[0]).column("time").combine_chunks()
+    assert written.equals(written.sort())
+    digests = [[file.digest for file in output.manifest.files] for output in outputs]
+    assert digests == [digests[0]] * 3
 
 
 def test_prep8_what_does_not_fit_into_memory_goes_to_disk(world: World) -> None:

@@ -39,6 +39,14 @@ DEPENDENT = [
     "SELECT * FROM f ASOF JOIN g ON f.a = g.a AND f.t >= g.t",
     "SELECT * FROM f POSITIONAL JOIN g",
     "SELECT a, sum(a) FROM (SELECT x::DOUBLE AS a FROM f) GROUP BY a",
+    "SELECT k, sum(a) FROM (SELECT k, x FROM f) AS q(k, a) GROUP BY k",
+    "WITH q(k, a) AS (SELECT k, x FROM f) SELECT k, sum(a) FROM q GROUP BY k",
+    "SELECT sum(a) FROM unnest([0.1, 0.2]) AS u(a)",
+    "SELECT sum(a) FROM (VALUES (0.1), (0.2)) AS v(A)",
+    "SELECT sum(a) FROM (SELECT * REPLACE (x AS a) FROM f)",
+    "SELECT sum(a) FROM (SELECT * RENAME (x AS a) FROM g)",
+    "SELECT sum(s.a) FROM (SELECT {a: x} AS s FROM f)",
+    "SELECT sum(a) FROM (UNPIVOT f ON x, y INTO NAME n VALUE a)",
 ]
 # Whole or not, these have one answer.
 EXACT_AGGREGATES = {

@@ -50,15 +50,21 @@ THREAD_MEMORY = 128 * 2**20  # what DuckDB wants for each thread, so that everyt
 
 
 @contextmanager
-def opened(scratch: Path, threads: int, memory: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An engine with at most so many threads, and so many bytes of memory (most of the machine's if None)."""
+def opened(
+    scratch: Path, threads: int, memory: int | None, *, keeps_order: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An engine with at most so many threads, and so many bytes of memory (most of the machine's if None).
+
+    `keeps_order`: whether rows that are put into a table of the engine come out of it in their order.
+    """
     if memory is not None:
         threads = max(1, min(threads, memory // THREAD_MEMORY))
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
         "temp_directory": str(scratch / "spill"),
-        # Rows are sorted at the end, and whatever needs their order before has one thread: this only takes memory.
-        "preserve_insertion_order": False,
+        # A sort gives its rows in order all the same, and whatever needs their order before that has one thread: for
+        # all but tables this only takes memory.
+        "preserve_insertion_order": keeps_order,
         "python_enable_replacements": False,  # a table's name must not find a variable of this program
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,

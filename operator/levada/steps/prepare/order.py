@@ -58,8 +58,10 @@ def depends_on_order(sql: str, integers: Collection[str]) -> bool:
     """Whether rows in another order might give another answer; `integers`: columns of the inputs, in lower case, whose
     values are whole wherever a column of that name is. In doubt it says yes. Raises as `check_query`."""
     tree = parse(sql)
-    aliases = {alias.alias.lower() for alias in tree.find_all(exp.Alias)}
-    whole = {name for name in integers if name not in aliases}
+    # A name that stands elsewhere too than as a column's own may be given to something else there: x AS a, q(k, a).
+    given = {name.name.lower() for name in tree.find_all(exp.Identifier) if not isinstance(name.parent, exp.Column)}
+    given |= {column.name.lower() for pivot in tree.find_all(exp.Pivot) for column in pivot.find_all(exp.Column)}
+    whole = {name for name in integers if name not in given}
     return any(_depends(node, whole) for node in tree.walk())
 
 

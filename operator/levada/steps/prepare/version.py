@@ -53,7 +53,11 @@ def make(context: StepContext, work: PrepareWork, prefix: str) -> FeatureManifes
     with timed(context, "stage"):
         inputs, versions = stage(context, work)
     threads = 1 if depends_on_order(query, _integers(inputs)) else cores()
-    with timed(context, "rows"), engine.opened(context.scratch, threads, _memory(context, work)) as connection:
+    in_parts = spec.partitions > 1
+    with (
+        timed(context, "rows"),
+        engine.opened(context.scratch, threads, _memory(context, work), keeps_order=in_parts) as connection,
+    ):
         relations = _add_tables(connection, inputs, versions)
         design = _design(connection, work, query, versions, relations)
         files, counts = _write(context, connection, spec, design, prefix)
@@ -203,7 +207,7 @@ def _ordered(sql: str, spec: FeatureSetSpec, columns: Sequence[str]) -> str:
 
 
 def _kept(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[str, int]:
-    """A SELECT of the same rows from a table of the engine, and how many there are."""
+    """A SELECT of the same rows in the same order from a table of the engine, which has to keep it; how many."""
     connection.execute(f"CREATE TEMP TABLE kept AS {sql}")
     [(count,)] = connection.execute("SELECT count(*) FROM kept").fetchall()
     return "SELECT * FROM kept", count
