@@ -79,10 +79,9 @@ def choose(candidates: list[CandidateStatus], objective: Objective, gate: Gate |
         if candidate.state != "Evaluated":
             why.append(f"{candidate.algorithm}: {candidate.message}")
         elif math.isnan(value):
-            there = ", ".join(sorted(candidate.metrics)) or "none"
-            why.append(f"{candidate.algorithm} has no metric '{objective.metric}' (it has: {there})")
+            why.append(f"{candidate.algorithm} {_lacks(candidate, objective.metric)}")
         elif missed := _missed(candidate, gate):
-            why.append(f"{candidate.algorithm} has {missed}")
+            why.append(f"{candidate.algorithm} {missed}")
         else:
             passed.append((candidate, value))
     if passed:
@@ -97,15 +96,19 @@ def _missed(candidate: CandidateStatus, gate: Gate | None) -> str:
     """What a candidate misses of the gate, or an empty text."""
     if gate is None:
         return ""
-    for metric, bound in gate.minimum.items():
+    for metric in (*gate.minimum, *gate.maximum):
         value = candidate.metrics.get(metric, math.nan)
-        if not value >= bound:
-            return f"{metric} {value:.4g}, less than {bound:g}"
-    for metric, bound in gate.maximum.items():
-        value = candidate.metrics.get(metric, math.nan)
-        if not value <= bound:
-            return f"{metric} {value:.4g}, more than {bound:g}"
+        if math.isnan(value):
+            return _lacks(candidate, metric)
+        if (least := gate.minimum.get(metric)) is not None and value < least:
+            return f"has {metric} {value:.4g}, less than {least:g}"
+        if (most := gate.maximum.get(metric)) is not None and value > most:
+            return f"has {metric} {value:.4g}, more than {most:g}"
     return ""
+
+
+def _lacks(candidate: CandidateStatus, metric: str) -> str:
+    return f"has no metric '{metric}' (it has: {', '.join(sorted(candidate.metrics)) or 'none'})"
 
 
 def _child(run: TrainingRun, status: TrainingRunStatus, candidate: CandidateStatus, bucket: str) -> ModelCandidate:

@@ -30,10 +30,20 @@ EVALUATORS: dict[str, tuple[Task, ...]] = {
     "regressionErrors": ("regression",),
     "clustering": ("clustering",),
 }
-OBJECTIVES: dict[Task, Objective] = {
-    "classification": Objective(metric="rocAuc", direction="maximize"),
-    "regression": Objective(metric="rmse", direction="minimize"),
-    "clustering": Objective(metric="silhouette", direction="maximize"),
+OBJECTIVES: dict[Task, str] = {"classification": "rocAuc", "regression": "rmse", "clustering": "silhouette"}
+# Of the evaluators' metrics, those of which more (or less) is better as such.
+_MORE_IS_BETTER = (
+    *("rocAuc", "prAuc", "precision", "recall", "f1", "accuracy", "balancedAccuracy"),
+    *("r2", "silhouette"),
+)
+_LESS_IS_BETTER = (
+    *("logLoss", "brier", "calibrationError"),
+    *("rmse", "mae", "medianAe", "maxError"),
+    *("inertia", "meanDistance"),
+)
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
+    **dict.fromkeys(_MORE_IS_BETTER, "maximize"),
+    **dict.fromkeys(_LESS_IS_BETTER, "minimize"),
 }
 _PLUGINS = {sort: {p.name for p in entry_points(group=f"levada.{sort}")} for sort in ("algorithms", "evaluators")}
 
@@ -44,8 +54,20 @@ def evaluators_of(task: Task, named: list[str]) -> list[str]:
 
 
 def objective_of(spec: TrainingRunSpec) -> Objective:
-    """What the best is chosen by."""
-    return spec.objective or OBJECTIVES[spec.task]
+    """What the best is chosen by, with its direction; raises Stalled if that is neither given nor known."""
+    objective = spec.objective or Objective(metric=OBJECTIVES[spec.task])
+    if objective.direction is not None:
+        return objective
+    direction = DIRECTIONS.get(objective.metric)
+    if direction is None:
+        near = difflib.get_close_matches(objective.metric, DIRECTIONS, n=1)
+        hint = f", or did you mean the metric '{near[0]}'?" if near else ""
+        raise Stalled(
+            Reason.INVALID_SPEC,
+            f"spec.objective.direction is missing, and which way is better for the metric '{objective.metric}' is not "
+            f"known; write maximize or minimize{hint}",
+        )
+    return objective.model_copy(update={"direction": direction})
 
 
 def check_strategy(sort: Literal["algorithms", "evaluators"], name: str, task: Task, field: str) -> None:

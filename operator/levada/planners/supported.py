@@ -129,6 +129,7 @@ def check(resource: AnyResource, *, local: bool) -> None:
     if plan is not None:
         schedule.check(plan)
     if isinstance(resource, TrainingRun):
+        strategies.objective_of(resource.spec)
         for index, algorithm in enumerate(resource.spec.algorithms):
             strategies.check_strategy(
                 "algorithms", algorithm.type, resource.spec.task, f"spec.algorithms[{index}].type"

@@ -129,7 +129,10 @@ class Objective(Model):
     """What the best is chosen by."""
 
     metric: Text = Field(description="A metric of the evaluators, e.g. rocAuc.")
-    direction: Literal["maximize", "minimize"] = Field(default="maximize", description="Which way is better.")
+    direction: Literal["maximize", "minimize"] | None = Field(
+        default=None,
+        description="Which way is better; the metric's own if absent, needed for one that is not built in.",
+    )
 
 
 class Search(Model):

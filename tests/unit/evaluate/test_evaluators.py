@@ -203,3 +203,19 @@ def test_planners_know_the_same_evaluators() -> None:
     assert {name: EVALUATORS[name].tasks for name in EVALUATORS} == {
         name: frozenset(tasks) for name, tasks in strategies.EVALUATORS.items()
     }
+
+
+def test_eval3_planners_know_of_each_metric_which_way_is_better() -> None:
+    rows = np.arange(20.0)
+    regression = Measured(task="regression", seed=1, truth=rows, prediction=rows[::-1])
+    clusters = Measured(
+        task="clustering",
+        seed=1,
+        cluster=(rows // 10).astype(np.int64),
+        distance=rows,
+        features=np.stack([rows // 10, rows % 2], axis=1, dtype=np.float32),
+    )
+    data = {"classification": binary(), "regression": regression, "clustering": clusters}
+    measured = {m for name, tasks in strategies.EVALUATORS.items() for m in measure(name, data[tasks[0]]).metrics}
+    neither = {"bias", "clusters", "largestShare"}  # best at 0, or as the data want it
+    assert measured == strategies.DIRECTIONS.keys() | neither

@@ -128,6 +128,8 @@ def test_eval1_other_evaluators_measure_again_without_training_again() -> None:
         (None, "trees"),
         ({"metric": "logLoss", "direction": "minimize"}, "linear"),
         ({"metric": "logLoss", "direction": "maximize"}, "trees"),
+        ({"metric": "logLoss"}, "linear"),
+        ({"metric": "rocAuc"}, "trees"),
     ],
 )
 def test_eval3_the_best_is_chosen_by_the_objective(objective: dict[str, str] | None, expected: str) -> None:
@@ -191,6 +193,17 @@ def test_eval4_if_nothing_passes_the_gate_every_candidate_is_named_with_what_it_
     made.settle()
     assert best(made) == "trees"
     assert set(made.jobs[RUN]) == trained
+
+
+def test_eval4_a_gate_on_a_metric_that_there_is_not_says_which_there_are() -> None:
+    made = world(gate={"maximum": {"rocauc": 0.5}})
+    made.settle()
+    said = says(run(made))
+    assert said is not None
+    assert said[2] == (
+        "no candidate passes spec.gate: linear has no metric 'rocauc' (it has: logLoss, rocAuc); "
+        "trees has no metric 'rocauc' (it has: logLoss, rocAuc)"
+    )
 
 
 def test_eval4_a_gate_that_the_best_passes_no_more_takes_it_away() -> None:
@@ -342,6 +355,18 @@ def test_split2_the_split_is_the_same_for_the_same_version_and_definition() -> N
             {"parallelism": {"mode": "data"}},
             Reason.NOT_SUPPORTED,
             "spec.parallelism.mode: data is not supported yet; use models",
+        ),
+        (
+            {"objective": {"metric": "lift"}},
+            Reason.INVALID_SPEC,
+            "spec.objective.direction is missing, and which way is better for the metric 'lift' is not known; "
+            "write maximize or minimize",
+        ),
+        (
+            {"objective": {"metric": "rocauc"}},
+            Reason.INVALID_SPEC,
+            "spec.objective.direction is missing, and which way is better for the metric 'rocauc' is not known; "
+            "write maximize or minimize, or did you mean the metric 'rocAuc'?",
         ),
     ],
 )
