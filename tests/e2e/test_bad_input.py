@@ -18,8 +18,8 @@ kind: Dataset
 metadata: {{name: {name}}}
 spec:
   retries: 0
-  source: {{type: object, object: {{uri: {uri}, pattern: "*"{more}}}}}
-  format: {{type: {format}}}
+  source: {{type: object, object: {{uri: "{uri}", pattern: "{pattern}"}}}}
+  format: {{type: csv}}
 """
 FEATURES = """
 apiVersion: levada.dev/v1alpha1
@@ -44,8 +44,8 @@ spec:
 """
 
 
-def dataset(name: str, uri: str, format: str = "csv", more: str = "") -> str:
-    return DATASET.format(name=name, uri=uri, format=format, more=more)
+def dataset(name: str, uri: str, pattern: str = "*") -> str:
+    return DATASET.format(name=name, uri=uri, pattern=pattern)
 
 
 def features(name: str, query: str, more: str = "") -> str:
@@ -72,6 +72,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, dict[str,
     }.items():
         (raw / name).parent.mkdir(parents=True)
         (raw / name).write_bytes(data)
+    for link in ("l1", "l2"):
+        (raw / "loop").mkdir(exist_ok=True)
+        (raw / "loop" / link).symlink_to(".")
     bad = [
         dataset("truncated", "./data/truncated/"),
         dataset("encoding", "./data/encoding/"),
@@ -80,6 +83,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, dict[str,
         dataset("ragged", "./data/ragged/"),
         dataset("nothing", "./data/nothing/"),
         dataset("absent-bucket", "s3://no-such-bucket/x/"),
+        dataset("no-glob", "./data/orders/", pattern="[z-a].csv"),
+        dataset("no-path", "file:///x%00y"),
+        dataset("long-name", f"./data/{'x' * 300}/"),
+        dataset("loop", "./data/loop/", pattern="**"),
         features("not-sql", "SELEC order_id FROM orders"),
         features("reads-file", "SELECT * FROM read_csv('/etc/passwd')"),
         features("no-rows", "SELECT * FROM orders WHERE price < 0"),
@@ -116,6 +123,10 @@ def test_x5_one_bad_resource_makes_exit_code_1_and_leaves_the_others_unharmed(
         ("Dataset/empty", ("x.csv", "empty")),
         ("Dataset/nothing", ("data/nothing",)),
         ("Dataset/absent-bucket", ("no-such-bucket",)),
+        ("Dataset/no-glob", ("spec.source.object.pattern '[z-a].csv'", "no glob")),
+        ("Dataset/no-path", ("spec.source.object.uri file:///x%00y", "%00")),
+        ("Dataset/long-name", ("spec.source.object.uri", "File name too long")),
+        ("Dataset/loop", ("data/loop", "matches the pattern")),
         ("FeatureSet/not-sql", ("line", "SELEC")),
         ("FeatureSet/reads-file", ("read_csv",)),
         ("FeatureSet/no-rows", ("no row", "orders")),

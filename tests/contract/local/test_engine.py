@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +24,11 @@ from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
 from levada.engines.retention import KEPT
 from levada.names import Kind
-from levada.planners.plan import Job
-from levada.resources import Dataset, Ref
+from levada.planners import plan
+from levada.planners.plan import Job, Observed, Plan
+from levada.resources import AnyResource, Dataset, Ref
+from levada.resources.conditions import ConditionType, condition_of
+from levada.resources.dataset import DatasetSpec
 from levada.resources.status import Execution, Progress
 from levada.steps.io import ProgressRecord, StepInput, StepResult
 from tests.contract.local.conftest import Scripted, eventually
@@ -35,11 +40,11 @@ FLIGHTS = Ref(Kind.DATASET, "default", "flights")
 STEPS = ("ingest", "prepare", "train", "evaluate", "score", "serve")
 
 
-def dataset(folder: Path, requested: str = "") -> Dataset:
+def dataset(folder: Path, requested: str = "", name: str = "flights") -> Dataset:
     """A Dataset of one file; another text asks for it by hand once more."""
     (folder / "flights.csv").write_text("a\n1\n")
     source = {"type": "object", "object": {"uri": (folder / "flights.csv").as_uri()}}
-    metadata = {"name": "flights", "annotations": {names.ANNOTATION_REQUESTED: requested}}
+    metadata = {"name": name, "annotations": {names.ANNOTATION_REQUESTED: requested}}
     return Dataset.model_validate({"metadata": metadata, "spec": {"source": source, "format": {"type": "csv"}}})
 
 
@@ -147,3 +152,58 @@ async def test_x8_after_a_success_old_jobs_are_taken_away(tmp_path: Path, monkey
 
         await eventually(lambda: {folder.name for folder in home.jobs_of(FLIGHTS)} == set(jobs[-KEPT:]))
         assert len({info.key.split("/")[2] for info in objects.list("steps/default/")}) == KEPT
+
+
+async def test_x5_an_error_in_planning_is_said_of_its_resource_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
+        if resource.metadata.name == "bad":
+            raise KeyError("wheel")
+        return plan(resource, observed, now)
+
+    monkeypatch.setattr("levada.engines.local.engine.plan", planned)
+    monkeypatch.setenv("SCRIPT", str(tmp_path))
+    (tmp_path / "0").write_text("hang")
+    home = Home(tmp_path / "home")
+    bad = dataset(tmp_path, name="bad")
+    async with at_work(home) as (engine, _):
+        engine.apply([bad, dataset(tmp_path)])
+        await eventually((tmp_path / "hanging").exists)
+
+        def said() -> str | None:
+            record = home.get(bad.ref)
+            stalled = condition_of(record.resource.status.conditions, ConditionType.STALLED) if record else None
+            return stalled.message if stalled is not None else None
+
+        assert "KeyError: 'wheel'; this is a fault of Levada" in await eventually(said)
+        assert execution(home) is not None
+
+
+async def test_x5_a_source_is_looked_at_beside_the_engine_and_not_while_it_is_ingested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[threading.Thread] = []
+    plans: list[Observed] = []
+
+    def look(_: DatasetSpec) -> str:
+        looks.append(threading.current_thread())
+        return "seen"
+
+    def planned(resource: AnyResource, observed: Observed, now: datetime) -> Plan:
+        plans.append(observed)
+        return plan(resource, observed, now)
+
+    monkeypatch.setattr("levada.engines.local.engine.source_fingerprint", look)
+    monkeypatch.setattr("levada.engines.local.engine.plan", planned)
+    monkeypatch.setattr("levada.engines.local.engine.PROGRESS_EVERY", 0.02)
+    monkeypatch.setenv("SCRIPT", str(tmp_path))
+    (tmp_path / "0").write_text("hang")
+    async with at_work(Home(tmp_path / "home")) as (engine, _):
+        engine.apply([dataset(tmp_path)])
+        await eventually((tmp_path / "hanging").exists)
+        before, seen = len(looks), len(plans)
+        await eventually(lambda: len(plans) >= seen + 5)
+
+    assert len(looks) == before
+    assert threading.current_thread() not in looks

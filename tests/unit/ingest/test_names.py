@@ -49,6 +49,8 @@ def test_columns_get_names_that_sql_reads_without_quotes(original: str, name: st
         ("_*", "_SUCCESS", True),
         ("**", "_temporary/a.csv", False),
         ("a[b", "a[b", True),
+        ("a[!b]c", "a/c", False),
+        ("a[+-9]c", "a/c", False),
     ],
 )
 def test_globs(pattern: str, path: str, matches: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from levada.engines.local.fingerprint import source_fingerprint
+from levada.engines.local.fingerprint import UNREADABLE, source_fingerprint
 from levada.resources.dataset import DatasetSpec
 
 
@@ -83,3 +83,22 @@ def test_ing1_a_folder_behind_a_link_counts(folder: Path, tmp_path_factory: pyte
 
 def test_ing1_sources_elsewhere_cannot_be_seen() -> None:
     assert look("s3://landing/flights/") is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "pattern"),
+    [("file:///x%00y", "*"), (f"file:///tmp/{'x' * 300}/", "*"), ("file:///tmp/", "[z-a].csv")],
+)
+def test_x5_a_source_that_cannot_be_looked_at_stops_nothing(uri: str, pattern: str) -> None:
+    assert look(uri, pattern) == UNREADABLE
+
+
+def test_x5_a_source_behind_a_folder_that_may_not_be_entered_stops_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+
+    assert look(folder) == UNREADABLE

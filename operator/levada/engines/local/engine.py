@@ -22,12 +22,12 @@ from levada.engines.local.home import Home, Record, with_status
 from levada.engines.local.jobs import PROGRESS_EVERY, Jobs
 from levada.engines.local.scorers import Scorers
 from levada.engines.local.stores import Stores
-from levada.errors import StoreUnavailable
+from levada.errors import Stalled, StoreUnavailable
 from levada.names import Kind
-from levada.planners import plan, references_of
+from levada.planners import plan, references_of, stalled
 from levada.planners.plan import Decision, Observed, Plan
 from levada.resources import AnyResource, Dataset, Deployment, Ref
-from levada.resources.conditions import ConditionType, is_true
+from levada.resources.conditions import ConditionType, Reason, is_true
 from levada.resources.status import execution_of
 
 log = structlog.get_logger()
@@ -122,11 +122,12 @@ class LocalEngine:
     # --- one resource ----------------------------------------------------------------------------------------------
 
     async def _reconcile(self, ref: Ref) -> None:
+        source = await self._look_at_source(ref)
         record = self.records.get(ref)
         if record is None:
             self._retrying.discard(ref)
             return
-        planned = self._plan(record)
+        planned = self._plan(record, source)
         try:
             await self._carry_out(record, planned)
             self._retrying.discard(ref)
@@ -139,17 +140,33 @@ class LocalEngine:
         if known := [wait for wait in waits if wait is not None]:
             self._later(ref, min(known))
 
-    def _plan(self, record: Record) -> Plan:
-        resource = record.resource
+    async def _look_at_source(self, ref: Ref) -> str | None:
+        """What tells that the source of a Dataset changed. While it is ingested nobody asks: what changes meanwhile is
+        seen at the end."""
+        record = self.records.get(ref)
+        if record is None or not isinstance(record.resource, Dataset) or self.jobs.runs(ref):
+            return None
+        return await asyncio.to_thread(source_fingerprint, record.resource.spec)
+
+    def _plan(self, record: Record, source: str | None) -> Plan:
+        resource, now = record.resource, datetime.now(UTC)
         observed = Observed(
             resources={ref: other.resource for ref, other in self.records.items()},
             jobs=self.jobs.of(resource.ref),
             serving=self.scorers.observe(record) if resource.ref.kind == Kind.DEPLOYMENT else None,
-            source=source_fingerprint(resource.spec) if isinstance(resource, Dataset) else None,
+            source=source,
             bucket=SeaweedFS.BUCKET,
             local=True,
         )
-        return plan(resource, observed, datetime.now(UTC))
+        try:
+            return plan(resource, observed, now)
+        except Exception as error:  # a fault of Levada's own: it holds up this resource, and not the others
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            said = f"planning it failed with {what}; this is a fault of Levada: report it with what the log says"
+            failed = stalled(resource, Stalled(Reason.STEP_FAILED, said), now)
+            if failed.status != resource.status:
+                log.exception("planning failed, the others go on", resource=str(resource.ref))
+            return failed
 
     async def _carry_out(self, record: Record, planned: Plan) -> None:
         """Decisions before what they decide, and the status last: killed in between, the same plan comes again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 from levada.artifacts import Listing
 from levada.errors import Stalled
 from levada.methods.sources.base import Access, EntrySource, SourceChanged
+from levada.methods.sources.folders import files_below
 from levada.methods.sources.globs import matcher
 from levada.methods.sources.secrets import secret_values
 from levada.resources.conditions import Reason
@@ -48,6 +50,7 @@ class S3Source:
 
     def __init__(self, spec: ObjectSource, access: Access) -> None:
         settings = access.settings
+        _check_pattern(spec, access.field)
         self._spec = spec
         self._field = access.field
         self._bucket, _, self._prefix = spec.uri.removeprefix("s3://").partition("/")
@@ -128,25 +131,22 @@ class FolderSource:
     """Files of a local folder, or a single file; see `EntrySource`."""
 
     def __init__(self, spec: ObjectSource, field: str) -> None:
+        _check_pattern(spec, field)
         self._spec = spec
         self._field = field
-        self._root = Path(unquote(urlsplit(spec.uri).path))
+        path = unquote(urlsplit(spec.uri).path)
+        if "\0" in path:
+            raise Stalled(Reason.INVALID_SPEC, f"{field}.uri {spec.uri} holds %00, which no path can: correct it")
+        self._root = Path(path)
 
     def list(self) -> list[Listing.Entry]:
         with self._errors(str(self._root)):
             if self._root.is_file():
                 return [self._entry(self._root)]
-            matches = matcher(self._spec.pattern)
-            paths = [
-                path
-                for folder, _, files in os.walk(self._root, onerror=self._refuse, followlinks=True)
-                for file in files
-                if matches((path := Path(folder, file)).relative_to(self._root).as_posix())
-            ]
             entries = []
-            for path in paths:
+            for path in files_below(self._root, self._spec.pattern, self._refuse):
                 with suppress(FileNotFoundError):  # gone since, or a link to nothing
-                    entries.append(self._entry(path))
+                    entries.append(self._entry(self._root / path))
         if not entries:
             raise _nothing(self._spec, self._field)
         return sorted(entries, key=lambda entry: entry.uri)
@@ -191,12 +191,21 @@ class FolderSource:
         except FileNotFoundError as error:
             raise (SourceChanged(entry.uri) if entry else _nothing(self._spec, self._field)) from error
         except PermissionError as error:
-            raise Stalled(Reason.ACCESS_DENIED, f"{path} may not be read: change its permissions") from error
+            denied = error.filename or path
+            raise Stalled(Reason.ACCESS_DENIED, f"{denied} may not be read: change its permissions") from error
         except OSError as error:
             where = f"{self._field}.uri {self._spec.uri}"
             raise Stalled(
                 Reason.SOURCE_UNREADABLE, f"{where}: {error.filename or path} cannot be read: {error.strerror}"
             ) from error
+
+
+def _check_pattern(spec: ObjectSource, field: str) -> None:
+    try:
+        matcher(spec.pattern)
+    except re.error as error:
+        why = f"{field}.pattern '{spec.pattern}' is no glob ({error.msg}): correct it, as in *.csv or [a-z]*.csv"
+        raise Stalled(Reason.INVALID_SPEC, why) from error
 
 
 def _entry(bucket: str, info: ObjectInfo) -> Listing.Entry:
