@@ -8,7 +8,7 @@ from typing import Any
 
 from levada import names
 from levada.errors import Stalled
-from levada.planners import strategies
+from levada.planners import executions, strategies
 from levada.planners.conditions import clipped
 from levada.planners.course import Outcome
 from levada.planners.plan import Action, Decision, Observed
@@ -28,6 +28,7 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
     candidates: list[CandidateStatus] = []
     children: list[ModelCandidate] = []
     decisions: list[Decision] = []
+    warnings: list[str] = []
     known = {c.name for c in run.status.candidates if c.digest}
     for candidate in status.candidates:
         if not candidate.digest:  # training itself refused it
@@ -40,12 +41,13 @@ def follow(run: TrainingRun, status: TrainingRunStatus, observed: Observed, now:
             if seen.state == "Refused" and candidate.state != "Refused":
                 decisions.append(_refused(seen, execution, child))
             candidates.append(seen)
+            warnings += [f"{candidate.name}: {warning}" for warning in child.status.warnings]
         else:
             children.append(wanted)
             candidates.append(candidate.model_copy(update={"state": "Evaluating", "message": ""}))
             if candidate.name not in known and child is None:
                 decisions.append(_created(candidate, execution))
-    update: dict[str, Any] = {"candidates": candidates}
+    update: dict[str, Any] = {"candidates": candidates, "warnings": _with_lifted(status, warnings)}
     evaluated = sum(c.state != "Evaluating" for c in candidates)
     if evaluated < len(candidates):
         work = f"{evaluated} of {len(candidates)} candidates are evaluated"
@@ -158,6 +160,13 @@ def _seen(candidate: CandidateStatus, child: ModelCandidate) -> CandidateStatus:
             update = {"state": "Evaluated", "metrics": status.evaluation.metrics, "message": ""}
             return candidate.model_copy(update=update)
     return candidate.model_copy(update={"state": "Evaluating", "message": ""})
+
+
+def _with_lifted(status: TrainingRunStatus, lifted: list[str]) -> list[str]:
+    """The training's own warnings, and behind them those of its candidates as far as there is room."""
+    prefixes = tuple(f"{candidate.name}: " for candidate in status.candidates)
+    own = [warning for warning in status.warnings if not warning.startswith(prefixes)]
+    return [*own, *(clipped(warning, executions.WARNING_LENGTH) for warning in lifted)][: executions.WARNINGS]
 
 
 def _created(candidate: CandidateStatus, execution: Execution) -> Decision:

@@ -11,12 +11,14 @@ from levada.engines.kubernetes.kube_events import (
     counted_up,
     event_document,
     of_decision,
+    of_warnings,
     to_tell,
 )
 from levada.names import Kind
 from levada.planners.plan import Action, Decision
 from levada.resources import Dataset, Ref
 from levada.resources.conditions import Reason
+from levada.resources.dataset import DatasetStatus
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 0, tzinfo=UTC)
 SPEC = {"source": {"type": "object", "object": {"uri": "s3://a/b"}}, "format": {"type": "csv"}}
@@ -52,6 +54,23 @@ def test_k8s1_an_event_is_about_the_resource_and_says_what_was_decided() -> None
         "action": "ExecutionStarted",
         "note": "ingest-1 was started",
     }
+
+
+def test_k8s1_a_warning_is_told_when_it_is_new() -> None:
+    old, new = "7 rows were set aside", "there is no test part"
+    resource = dataset()
+    resource = resource.model_copy(update={"status": DatasetStatus(warnings=[old])})
+
+    (told,) = of_warnings(resource, "1", DatasetStatus(warnings=[old, new]))
+    (again,) = of_warnings(resource, "2", DatasetStatus(warnings=[new]))
+
+    document = event_document(told, "pod")
+    assert {key: document[key] for key in ("type", "reason", "note")} == {
+        "type": "Warning",
+        "reason": "Warning",
+        "note": new,
+    }
+    assert told.id != again.id  # so that it counts up
 
 
 def test_k8s1_the_same_said_again_has_the_same_name_and_anything_else_another() -> None:

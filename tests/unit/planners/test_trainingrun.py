@@ -249,6 +249,27 @@ def test_train6_a_refused_candidate_is_shown_with_its_reason_and_the_others_go_o
     assert len(candidates(made)) == 1
 
 
+def test_eval1_what_candidates_warn_of_the_run_warns_of_too_by_their_names() -> None:
+    made = world()
+    made.reconcile(RUN)
+    made.succeed(RUN, warnings=("the classes are shifted",))
+    made.reconcile(RUN)
+    first, second = [c.ref for c in candidates(made)]
+    made.reconcile(first)
+    made.succeed(first, warnings=("there is no test part",))
+    made.settle()
+    expected = ["the classes are shifted", f"{first.name}: there is no test part"]
+    assert run(made).status.warnings == expected
+    made.edit(RUN, evaluators=["roc"])  # both are measured anew, and the warning is of the other
+    made.reconcile(RUN)
+    made.reconcile(second)
+    made.succeed(second, warnings=tuple(f"there is no {n}" for n in range(40)))
+    made.settle()
+    warnings = run(made).status.warnings
+    assert warnings[:2] == ["the classes are shifted", f"{second.name}: there is no 0"]
+    assert len(warnings) == 32
+
+
 def test_eval1_a_candidate_whose_evaluation_fails_is_left_out() -> None:
     made = world()
     made.reconcile(RUN)

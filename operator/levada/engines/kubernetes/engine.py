@@ -23,7 +23,7 @@ from levada.engines.kubernetes import metrics
 from levada.engines.kubernetes.cluster import PAGE, Cluster, Conflict, Document, Refused, Unavailable, is_invalid
 from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods, job_document
-from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, to_tell
+from levada.engines.kubernetes.kube_events import EventRecorder, of_decision, of_refusal, of_warnings, to_tell
 from levada.engines.kubernetes.lease import LeaseLost
 from levada.engines.kubernetes.patience import held_up, says_held_up
 from levada.engines.kubernetes.picture import Picture, Seen
@@ -372,6 +372,8 @@ class KubernetesEngine:
     async def _write_status_of(self, seen: Seen, planned: Plan) -> None:
         if planned.status != seen.resource.status:
             await self._write_status(seen.resource.ref, seen.version, planned.status.document())
+            for warning in of_warnings(seen.resource, seen.version, planned.status):
+                self.events.record(warning)
 
     async def _write_status(self, ref: Ref, version: str, status: Document) -> None:
         written = await asyncio.to_thread(self._cluster.write_status, ref, version, status)

@@ -21,6 +21,7 @@ from levada.engines.kubernetes.cluster import Cluster, Conflict, Refused, Unavai
 from levada.planners.plan import Action, Decision
 from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Reason
+from levada.resources.status import Status
 
 log = structlog.get_logger()
 
@@ -59,6 +60,15 @@ def of_refusal(ref: Ref, uid: str, reason: Reason, message: str) -> Occurrence:
     """A resource that cannot be read, about which nothing was decided."""
     id = names.event_id(uid, Action.STALLED.value, message)
     return Occurrence(ref, uid, id, True, reason.value, _camel(Action.STALLED), _clipped(message))
+
+
+def of_warnings(resource: AnyResource, version: str, status: Status) -> Iterator[Occurrence]:
+    """The warnings of a status that is written over a version (resourceVersion) of a resource, without those there."""
+    ref, uid = resource.ref, resource.metadata.uid
+    for warning in status.warnings:
+        if warning not in resource.status.warnings:
+            id = names.event_id(uid, version, warning)
+            yield Occurrence(ref, uid, id, True, "Warning", "Reconcile", _clipped(warning))
 
 
 def to_tell(decisions: Iterable[Decision]) -> Iterator[Decision]:
