@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from levada.artifacts import ModelManifest, Output
 from levada.features.cells import Cell
+from levada.features.model import RUN_ERRORS
 from levada.serving.accepted import Accepted
 from levada.serving.columns import RequestColumn
 from levada.serving.errors import ModelError, RequestError
@@ -92,7 +93,7 @@ class ServedModel:
         for lookup in self._lookups:
             for name, found in zip(lookup.names, lookup.find_all(arrays), strict=True):
                 if name in self._accepted and not unseen:
-                    self._refuse_unseen(lookup, name, found.tolist())
+                    _refuse_unseen(self._accepted[name], found.tolist(), lookup)
                 if name in self._session.inputs:
                     columns_in[name] = found
         feeds = self._session.padded(columns_in)
@@ -127,35 +128,14 @@ class ServedModel:
                 raise ModelError(f"the output '{name}' is of type {one.dtype}, but the manifest says {output.type}")
             if len(one) != 1 or len(many) != 3:
                 raise ModelError(f"the output '{name}' does not have one row for each row of the request")
-            if any(one[0].tobytes() != row.tobytes() for row in many) and one.dtype != object:
+            if not all(_same(one[0], row) for row in many):
                 raise ModelError(f"the output '{name}' differs between a row scored alone and the same row in a batch")
 
     def _guarded(self, run: Callable[[], list[Array]]) -> list[Array]:
         try:
             return run()
-        except Exception as error:  # onnxruntime's exceptions have no common base
+        except RUN_ERRORS as error:
             raise RequestError(400, f"the model cannot score these values: {first_line(error)}") from error
-
-    def _refuse_unseen(self, lookup: Lookup, name: str, cells: Sequence[Cell]) -> None:
-        """Raise RequestError for the first of a looked-up column's cells that training has not seen."""
-        accepted = self._accepted[name]
-        for row, cell in enumerate(cells):
-            if cell not in accepted:
-                raise accepted.refusal_of_lookup(cell, row, lookup.feature_set)
-
-    def _checked(self, lookup: Lookup) -> Find:
-        """What finds a row, and refuses what training has not seen where that is wanted."""
-        if not any(name in self._accepted for name in lookup.names):
-            return lookup.find
-
-        def find(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-            found = lookup.find(cells)
-            for name, cell in zip(lookup.names, found, strict=True):
-                if name in self._accepted:
-                    self._refuse_unseen(lookup, name, [cell])
-            return found
-
-        return find
 
     def _check(self, session: Session) -> None:
         brought = set(self.signature.names)
@@ -179,8 +159,41 @@ class ServedModel:
         places = [[buffers[n].reshape(-1) if n in buffers else spare for n in lookup.names] for lookup in self._lookups]
         self._unchecked_buffers = [(lookup.find, place) for lookup, place in zip(self._lookups, places, strict=True)]
         self._lookup_buffers = [
-            (self._checked(lookup), place) for lookup, place in zip(self._lookups, places, strict=True)
+            (_checked(lookup, self._accepted), place) for lookup, place in zip(self._lookups, places, strict=True)
         ]
+
+
+def _refuse_unseen(accepted: Accepted, cells: Sequence[Cell], lookup: Lookup) -> None:
+    """Raise RequestError for the first of a looked-up column's cells that training has not seen."""
+    for row, cell in enumerate(cells):
+        if cell not in accepted:
+            raise accepted.refusal_of_lookup(cell, row, lookup.feature_set)
+
+
+def _checked(lookup: Lookup, accepted: Mapping[str, Accepted]) -> Find:
+    """What finds a row, and refuses what training has not seen where that is wanted.
+
+    It knows nothing of the model that keeps it: a model in a circle would have to wait for a collection of garbage,
+    from which models are kept out, so that none would ever be freed.
+    """
+    if not any(name in accepted for name in lookup.names):
+        return lookup.find
+
+    def find(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        found = lookup.find(cells)
+        for name, cell in zip(lookup.names, found, strict=True):
+            if name in accepted:
+                _refuse_unseen(accepted[name], [cell], lookup)
+        return found
+
+    return find
+
+
+def _same(one: Array | str, other: Array | str) -> bool:
+    """Whether a row of an output has the same texts as another, or the same bits."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes()
 
 
 _OUTPUT_TYPES = {"int64": np.dtype(np.int64), "string": np.dtype(np.object_), "float": np.dtype(np.float32)}

@@ -71,6 +71,19 @@ def test_score1_a_row_over_bound_arrays_has_the_bits_that_it_has_in_a_batch(
         assert np.concatenate([scores.outputs[place] for scores in alone]).tobytes() == output.tobytes()
 
 
+@pytest.mark.parametrize("model", [LogisticRegression(), RandomForestClassifier(8, max_depth=4, random_state=0)])
+def test_dep1_a_model_whose_classes_are_texts_is_served(model: Any) -> None:
+    onnx = of_model(model.fit(VALUES.astype(np.float32), np.where(VALUES[:, 0] > 0, "late", "in time")))
+    label, probabilities = small.OUTPUTS
+    outputs = [label.model_copy(update={"type": "string"}), probabilities]
+    manifest = small.manifest(onnx, request=NUMBERS, inputs=NUMBERS, outputs=outputs, classes=["in time", "late"])
+    served = ServedModel(manifest, Session(onnx), [])
+    served.smoke_test()
+    together = served.labels(served.score(list(zip(*ROWS, strict=True)), len(ROWS)))
+    assert together == [served.labels(served.score_one(row))[0] for row in ROWS]
+    assert set(together) == {"late", "in time"}
+
+
 def test_dep1_a_model_whose_bound_runs_write_nothing_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the row that is tried is the one that the arrays were bound with: a null."""
     x = helper.make_tensor_value_info("at", TensorProto.INT64, [None, 1])
