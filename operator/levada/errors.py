@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from levada.resources.conditions import Reason
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text that may quote data, with control characters as they would be written in Python: a terminal would obey
+    them, and Postgres takes no NUL."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class LevadaError(Exception):
@@ -18,9 +27,9 @@ class Stalled(LevadaError):
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.reason = reason
-        self.message = message
+        self.message = printable(message)
 
 
 class Waiting(LevadaError):

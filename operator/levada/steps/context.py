@@ -14,7 +14,7 @@ from typing import Any
 
 from levada import names
 from levada.artifacts import Artifact
-from levada.errors import StoreUnavailable
+from levada.errors import StoreUnavailable, printable
 from levada.events import Event, EventType
 from levada.steps.io import ProgressRecord, StepInput
 from levada.stores.ports import Catalogue, Objects, OnlineFeatures
@@ -97,7 +97,7 @@ class StepContext:
 
     def warn(self, message: str) -> None:
         """Say something that a person should see in the resource's status."""
-        self.warnings.append(message)
+        self.warnings.append(printable(message))
 
     def event(self, type: EventType, key: tuple[str, ...], time: datetime, data: dict[str, Any]) -> Event:
         """What is announced of the resource that the step works for; the same `key` makes it the same event."""

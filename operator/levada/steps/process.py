@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from levada import names
-from levada.errors import Stalled, StoreUnavailable
+from levada.errors import Stalled, StoreUnavailable, printable
 from levada.resources.conditions import Reason
 from levada.settings import Settings
 from levada.steps.context import ProgressFile, ProgressObject, StepContext
@@ -58,7 +58,7 @@ def main(path: Path) -> int:
             traceback.print_exc()
             reason = Reason.STORE_UNAVAILABLE if isinstance(error, StoreUnavailable) else Reason.STEP_FAILED
             # One line: the log has the whole.
-            text = " ".join(str(error).split())
+            text = printable(" ".join(str(error).split()))
             message = text if isinstance(error, StoreUnavailable) else f"{type(error).__name__}: {text}"
             termination = Termination(error=StepError(reason=reason, message=message))
             code = EXIT_RETRY

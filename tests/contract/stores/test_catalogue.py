@@ -68,10 +68,10 @@ def test_x5_of_many_writers_one_commits(postgres: str, catalogue: PostgresCatalo
 
 
 def test_x5_a_commit_that_cannot_be_whole_is_not_at_all(catalogue: PostgresCatalogue, postgres: str) -> None:
-    event = samples.event(EventType.RAW_DATA_EXTRACTED)
-    nul = event.model_copy(update={"data": event.data | {"batch": "\0"}})
-    with pytest.raises(psycopg.DataError):
-        catalogue.commit_batch(samples.batch(), URI, DIGEST, nul)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("ALTER TABLE outbox ADD CHECK (position < 0)")
+    with pytest.raises(psycopg.IntegrityError):
+        catalogue.commit_batch(samples.batch(), URI, DIGEST, samples.event(EventType.RAW_DATA_EXTRACTED))
     assert _everything(postgres) == {"artifacts": [], "lineage": [], "audit": []}
 
 
@@ -148,6 +148,15 @@ def test_x2_a_decision_is_audited_once_and_announced(catalogue: PostgresCatalogu
         "message": "there is no file",
         "data": event.data,
     }
+
+
+def test_x2_a_decision_that_quotes_data_with_nul_is_kept(catalogue: PostgresCatalogue) -> None:
+    message = "column 'a\0' has no name"
+    event = samples.event().model_copy(update={"data": {"reason": "InvalidData", "message": message}})
+    assert catalogue.record_decision(DATASET, "levada", "stalled", "InvalidData", message, event)
+    (entry,) = catalogue.audit()
+    assert entry["message"] == "column 'a\\x00' has no name"
+    assert entry["data"]["message"] == "column 'a\N{SYMBOL FOR NULL}' has no name"
 
 
 def test_x2_of_many_engines_one_decides(postgres: str, catalogue: PostgresCatalogue) -> None:

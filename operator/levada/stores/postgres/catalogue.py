@@ -17,7 +17,7 @@ from levada.artifacts import (
     ScoresManifest,
     SplitManifest,
 )
-from levada.errors import StoreUnavailable
+from levada.errors import StoreUnavailable, printable
 from levada.events import Event
 from levada.names import Kind
 from levada.resources import Ref
@@ -148,7 +148,7 @@ class PostgresCatalogue:
             "actor": actor,
             "action": action,
             "reason": reason,
-            "message": message,
+            "message": printable(message),
             "data": _json(event.data),
         }
         return self._write(_DECIDE, values, event, f"decide {action} for {ref}")
@@ -226,7 +226,12 @@ class PostgresCatalogue:
 
 
 def _json(document: Any) -> Jsonb:
-    return Jsonb(document, dumps=names.canonical)
+    return Jsonb(document, dumps=_dumped)
+
+
+def _dumped(document: Any) -> bytes:
+    """Canonical JSON with a sign for NUL in its place, which data may hold and jsonb does not take."""
+    return names.canonical(document).replace(rb"\u0000", rb"\u2400")
 
 
 def open_catalogue(settings: Settings) -> PostgresCatalogue:
