@@ -38,6 +38,15 @@ def refused(world: World, spec: dict[str, Any], reason: Reason, *words: str) -> 
     assert [e.name for e in world.catalogue.pending_events()] == ["other"]
 
 
+def test_prep1_columns_of_two_batches_that_differ_only_in_case_are_refused(world: World) -> None:
+    world.add_batch("numbers", {"id": [1], "size": [1]})
+    world.add_batch("numbers", {"id": [2], "Size": [2]})
+    inputs = {"inputs": [{"dataset": "numbers", "batches": "all"}]}
+    with pytest.raises(Stalled) as stalled:
+        world.prepare("numbers", NUMBERS | inputs)
+    assert "the columns 'size' and 'Size'" in stalled.value.message
+
+
 QUERIES = {
     "not SQL": ("SELEC id FROM numbers", Reason.INVALID_QUERY, ("spec.query, line 1", "SELEC")),
     "reads a file": ("SELECT * FROM read_csv('/etc/passwd')", Reason.INVALID_QUERY, ("read_csv",)),

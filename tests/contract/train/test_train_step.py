@@ -389,6 +389,22 @@ def test_prep3_selection_keeps_the_best_features_and_the_ranking(bench: Bench) -
     assert [score for _, score in ranking] == sorted((score for _, score in ranking), reverse=True)
 
 
+def test_prep3_of_features_that_would_have_the_same_name_the_better_is_kept(bench: Bench) -> None:
+    """A category is called as what stands for all that are rare."""
+    table = things()
+    places = [row % 20 for row in range(table.num_rows)]
+    kinds = ["a" if place < 7 else "other" if place < 12 else f"rare {place}" for place in places]
+    table = table.set_column(table.column_names.index("kind"), "kind", pa.array(kinds))
+    work = train_work(
+        version(bench, table, features=["kind"]),
+        transform=[{"columns": ["kind"], "steps": [{"encode": {"maxCategories": 3}}]}],
+        select={"method": "variance", "k": 2},
+    )
+    model = model_of(bench, run_training(bench, work))
+    assert model.feature_names == ["kind=a", "kind=other (2)"]
+    assert [name for name, _ in model.learned["ranking"]] == ["kind=other (2)", "kind=a", "kind=other"]
+
+
 def test_prep3_columns_that_no_kept_feature_needs_are_not_asked_for(bench: Bench) -> None:
     select = {"method": "columns", "columns": ["size", "kind"]}
     model = model_of(bench, run_training(bench, train_work(version(bench), select=select)))

@@ -149,6 +149,14 @@ def test_eval1_regression_on_a_constant_has_no_r2() -> None:
     assert finding.warnings == ["r2 cannot be measured: the label is the same in all measured rows"]
 
 
+@pytest.mark.parametrize("wrong", [0.0, 0.1 + 0.2, 1e17, 1e-300])
+def test_eval1_errors_that_are_all_but_equal_have_their_chart(wrong: float) -> None:
+    prediction = np.array([wrong, np.nextafter(wrong, 1)])
+    data = Measured(task="regression", seed=0, truth=np.zeros(2), prediction=prediction)
+    chart = measure("regressionErrors", data).charts[1]
+    assert sum(chart.values) == 2
+
+
 def clusters(rows: int = 900, with_features: bool = True) -> Measured:
     generator = np.random.default_rng(4)
     cluster = generator.integers(0, 3, rows)

@@ -76,7 +76,7 @@ class RegressionErrors:
 
     @staticmethod
     def _histogram(errors: npt.NDArray[Any]) -> Chart:
-        counts, edges = np.histogram(errors, BARS)
+        counts, edges = np.histogram(errors.astype(np.float64), BARS, _range(errors))
         return Chart(
             kind="bars",
             title="Errors",
@@ -86,3 +86,12 @@ class RegressionErrors:
             values=[float(count) for count in counts],
             note="A model without bias has its errors evenly around 0.",
         )
+
+
+def _range(errors: npt.NDArray[Any]) -> tuple[float, float]:
+    """From the least to the greatest, but never so near to one another that doubles could not tell the bars apart."""
+    low, high = float(errors.min()), float(errors.max())
+    size = max(abs(low), abs(high))
+    if size < 1e-290:
+        return -0.5, 0.5
+    return (low, high) if high - low > 1e-12 * BARS * size else (low - size / 2, high + size / 2)

@@ -65,7 +65,7 @@ def _take_in(context: StepContext, work: EvaluateWork, prefix: str) -> ModelMani
         )
     manifest, model = _own(context, work, data) or _adapted(context, work, data)
     _try(_open(model, work.model_uri), manifest, work.model_uri)
-    context.objects.put_if_absent(prefix + MODEL, model)
+    context.objects.put(prefix + MODEL, model)  # one that is there without a manifest is left of an earlier attempt
     written, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
     manifest = ModelManifest.from_bytes(written)
     owner, digest = context.input.owner, names.digest(written)

@@ -108,6 +108,15 @@ def _columns(given: InputBatch, batches: Sequence[BatchManifest]) -> dict[str, C
                     f"{type} in an earlier batch: declare it in the Dataset's spec.schema, or read the latest batch",
                 )
             columns[column.name] = ColumnType.FLOAT64
+    by_folded: dict[str, str] = {}
+    for name in columns:
+        other = by_folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise Stalled(
+                Reason.INVALID_DATA,
+                f"Dataset {given.dataset}: the columns '{other}' and '{name}' of its batches differ only in case, "
+                "which queries do not tell apart: give one of them another name",
+            )
     if not columns:
         raise Stalled(
             Reason.NO_ROWS, f"Dataset {given.dataset} has no rows and no columns, so there is nothing to read"

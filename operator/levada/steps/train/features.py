@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,8 @@ def all_missing(columns: Sequence[FeatureColumn], values: Columns) -> list[str]:
     return found
 
 
-def fit_features(groups: Sequence[Group], values: Columns, keep: Sequence[str] | None = None) -> FeatureGraph:
-    """Fit all groups on the training part's columns, tensors [N, 1]; `keep`: the names of the features that are kept,
+def fit_features(groups: Sequence[Group], values: Columns, keep: Sequence[int] | None = None) -> FeatureGraph:
+    """Fit all groups on the training part's columns, tensors [N, 1]; `keep`: the places of the features that are kept,
     all if None. Raises Stalled."""
     return _assemble([_fit_group(group, values) for group in groups], keep)
 
@@ -187,7 +188,7 @@ def _check_refusal(group: Group) -> None:
             )
 
 
-def _assemble(groups: Sequence[FittedGroup], keep: Sequence[str] | None) -> FeatureGraph:
+def _assemble(groups: Sequence[FittedGroup], keep: Sequence[int] | None) -> FeatureGraph:
     """The graph of fitted groups: an input [N, 1] for each column, the output `features`."""
     graph = Graph()
     tensors: list[str] = []
@@ -201,10 +202,10 @@ def _assemble(groups: Sequence[FittedGroup], keep: Sequence[str] | None) -> Feat
         names += done.names
         sources += done.sources
     x = graph.op("Concat", *tensors, axis=1) if len(tensors) > 1 else tensors[0]
+    names = _distinct(names)
     if keep is not None and len(keep) < len(names):
-        places = [names.index(name) for name in keep]
-        x = graph.op("Gather", x, graph.constant(np.array(places, dtype=np.int64)), axis=1)
-        names, sources = list(keep), [sources[place] for place in places]
+        x = graph.op("Gather", x, graph.constant(np.array(keep, dtype=np.int64)), axis=1)
+        names, sources = [names[place] for place in keep], [sources[place] for place in keep]
     graph.output(FEATURES, x, FLOAT, len(names))
     return FeatureGraph(
         model=graph.model(FEATURES),
@@ -214,6 +215,15 @@ def _assemble(groups: Sequence[FittedGroup], keep: Sequence[str] | None) -> Feat
         accepted={column: values for done in groups for column, values in done.accepted.items()},
         may_have_gaps=not all(done.group.fills_gaps for done in groups),
     )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The same names, numbered where one comes again: a category may be called what stands for all others."""
+    found: dict[str, None] = {}
+    for name in names:
+        again = (f"{name} ({number})" for number in count(2))
+        found[name if name not in found else next(other for other in again if other not in found)] = None
+    return list(found)
 
 
 def _read(graph: Graph, group: Group) -> str:

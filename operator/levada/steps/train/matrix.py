@@ -75,9 +75,11 @@ def make_matrix(
     if work.select is not None:
         keep, ranking = _select(work, version, graph, columns, label, train)
         learned["ranking"] = ranking[:SHOWN_RANKING]
-        sources = {source for name, source in zip(graph.names, graph.sources, strict=True) if name in keep}
+        names, sources = [graph.names[place] for place in keep], {graph.sources[place] for place in keep}
         kept = [column for column in features if column.name in sources]
-        graph = fit_features(plan_groups(kept, work.transform), fitted_on, keep)
+        left = [place for place, source in enumerate(graph.sources) if source in sources]  # in the same order
+        graph = fit_features(plan_groups(kept, work.transform), fitted_on, [left.index(place) for place in keep])
+        graph = replace(graph, names=names)
     learned["transforms"] = graph.learned
     stages = [*_derived_stage(version), Stage(graph.model, "features/")]
     values = _run(stages, columns, threads)
@@ -115,8 +117,8 @@ def _select(
     columns: Columns,
     label: Label | None,
     train: npt.NDArray[np.int64],
-) -> tuple[list[str], list[tuple[str, float]]]:
-    """Names of the features that are kept, and the ranking that chose them (none for the caller's own choice)."""
+) -> tuple[list[int], list[tuple[str, float]]]:
+    """Places of the features that are kept, and the ranking that chose them (none for the caller's own choice)."""
     select = work.select
     assert isinstance(select, Select)
     if select.method == "columns":

@@ -18,8 +18,8 @@ from levada.steps.train.features import FEATURES, FeatureGraph
 GAPPED = "features with gaps"
 
 
-def chosen(select: Select, graph: FeatureGraph) -> list[str]:
-    """The features of the caller's own choice: of each name the feature, or all features made of that column."""
+def chosen(select: Select, graph: FeatureGraph) -> list[int]:
+    """Places of the features of the caller's own choice: of each name the feature, or all made of that column."""
     assert select.columns is not None, "the spec's own rule"
     for name in select.columns:
         if name not in graph.names and name not in graph.sources:
@@ -28,12 +28,12 @@ def chosen(select: Select, graph: FeatureGraph) -> list[str]:
                 f"select names '{name}', which is neither a feature after the transforms nor a column that one is made "
                 f"of (there are: {', '.join(graph.names[:50])})",
             )
-    pairs = zip(graph.names, graph.sources, strict=True)
-    return [name for name, source in pairs if name in select.columns or source in select.columns]
+    pairs = enumerate(zip(graph.names, graph.sources, strict=True))
+    return [place for place, (name, source) in pairs if name in select.columns or source in select.columns]
 
 
-def ranked(select: Select, graph: FeatureGraph, data: Ranked) -> tuple[list[str], list[tuple[str, float]]]:
-    """The k best features in their own order, and the ranking of all of them, best first."""
+def ranked(select: Select, graph: FeatureGraph, data: Ranked) -> tuple[list[int], list[tuple[str, float]]]:
+    """Places of the k best features in their own order, and the ranking of all of them, best first."""
     assert select.k is not None, "the spec's own rule"
     selector = SELECTORS[select.method]
     if selector.needs_label and data.labels is None:
@@ -43,8 +43,7 @@ def ranked(select: Select, graph: FeatureGraph, data: Ranked) -> tuple[list[str]
         )
     scores = selector.scores(data)
     order = np.argsort(-scores, kind="stable")
-    kept = sorted(order[: select.k].tolist())
-    return [graph.names[i] for i in kept], [(graph.names[i], float(scores[i])) for i in order]
+    return sorted(order[: select.k].tolist()), [(graph.names[i], float(scores[i])) for i in order]
 
 
 def medians(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
