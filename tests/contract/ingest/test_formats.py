@@ -160,3 +160,20 @@ def test_profile_of_the_columns(ingestion: Ingestion) -> None:
     assert (a.nulls, a.distinct, a.min, a.max, a.mean) == (1, 3, 1.0, 6.0, 3.0)
     assert a.std == pytest.approx(2.6457513)
     assert (b.nulls, b.distinct, b.min, b.max, b.mean) == (1, 2, "x", "y", None)
+
+
+@pytest.mark.parametrize("type", ["csv", "parquet"])
+def test_whole_numbers_beyond_2_53_are_kept_exactly(ingestion: Ingestion, type: str) -> None:
+    """Such as ids that count up in time, and hashes."""
+    ids = [2**60 + 1, 7, -(2**62) - 1]
+    if type == "csv":
+        ingestion.put("a.csv", "id\n" + "".join(f"{number}\n" for number in ids))
+    else:
+        out = io.BytesIO()
+        pq.write_table(pa.table({"id": pa.array(ids, pa.int64())}), out)
+        ingestion.put("a.parquet", out.getvalue())
+    batch = ingestion.run(ingestion.spec(type, quality=[{"column": "id", "min": -1e18, "onViolation": "warn"}]))
+    assert [row["id"] for row in batch.rows] == ids
+    assert batch.types == {"id": "int64"}
+    assert batch.manifest.profile[0].max == float(2**60)
+    assert batch.manifest.quality[0].violations == 1

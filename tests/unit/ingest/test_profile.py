@@ -106,3 +106,14 @@ def test_a_spread_that_no_double_can_hold_leaves_the_mean() -> None:
     profile = column_profile(columns(f="float64")[0], merge(moments), Sketch())
     assert profile.mean == pytest.approx(5e199)
     assert profile.std is None
+
+
+@pytest.mark.parametrize("values", [[2**60 + 1, 5, None], [-(2**63), 2**63 - 1, None]])
+def test_whole_numbers_beyond_2_53_have_the_figures_of_the_nearest_doubles(values: list[int | None]) -> None:
+    """Ids and hashes are such numbers; what is kept of them is exact, the figures are doubles."""
+    profiler = Profiler(columns(i="int64"))
+    profiler.add(pa.table({"i": pa.array(values, pa.int64())}))
+    profile = column_profile(columns(i="int64")[0], profiler.moments[0], profiler.sketches[0])
+    numbers = [float(value) for value in values if value is not None]
+    assert (profile.min, profile.max) == (min(numbers), max(numbers))
+    assert (profile.distinct, profile.nulls) == (2, 1)

@@ -118,7 +118,8 @@ def _figures(array: pa.ChunkedArray, type: ColumnType) -> tuple[pa.Array, Moment
             return pa.array(numbers + least), _moments(
                 numbers.astype(np.float64) + least, array.null_count, counts[numbers]
             )
-    numbers = values.cast(pa.float64()).to_numpy()
+    # Figures are doubles: of a number beyond 2**53, such as an id or a hash, the nearest one.
+    numbers = values.cast(pa.float64(), safe=False).to_numpy()
     return pc.unique(values), _moments(numbers[np.isfinite(numbers)], array.null_count)
 
 
