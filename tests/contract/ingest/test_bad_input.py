@@ -120,3 +120,10 @@ def test_a_batch_that_was_refused_can_be_made_once_the_source_is_right(ingestion
     _refused(ingestion, Reason.INVALID_DATA, r"^b\.csv is empty")
     ingestion.put("b.csv", b"a,b\n2,y\n")
     assert [row["a"] for row in ingestion.run(ingestion.spec(), batch="batch-bad").rows] == [1, 2]
+
+
+def test_declared_columns_that_differ_in_case_only_are_refused(ingestion: Ingestion) -> None:
+    ingestion.put("a.csv", GOOD)
+    schema = {"columns": [{"name": "a", "type": "int64"}, {"name": "A", "type": "int64"}]}
+    message = r"^the columns 'a' \(in spec\.schema\.columns\) and 'A' \(in spec\.schema\.columns\) are one for SQL"
+    _refused(ingestion, Reason.INVALID_DATA, message, schema=schema)

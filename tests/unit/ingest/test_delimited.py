@@ -105,6 +105,7 @@ def test_times_with_and_without_zone_may_be_mixed() -> None:
     [
         (b"a,b,a\n1,2,3\n", "data.csv has the column 'a' twice"),
         (b"a b,a-b\n1,2\n", "'a b' and 'a-b', which would both be called 'a_b'"),
+        (b"A,a\n1,2\n", "data.csv has the columns 'A' and 'a', which are one for SQL.*rename one of them"),
         (b"2013,1,EWR\n2013,2,JFK\n", "does not name columns, it holds the value '2013'.*header to false"),
         (b"a;b\n1;2\n", "single column 'a;b' when it is split at ','.*set format.delimiter to ';'"),
         (b"a,b\n1,\xe9\n", r"data.csv: line 2 is not UTF-8 \(byte 0xe9\).*e.g. latin-1"),

@@ -120,3 +120,14 @@ def test_blocks_and_lines_read_alike(objects: list[dict[str, Any]]) -> None:
         assert both() == fast
     with patch.object(jsonlines, "_LEAF", 8):
         assert both() == fast
+
+
+def test_keys_that_differ_in_case_only_are_refused() -> None:
+    data, message = (
+        content(_lines({"a": 1}, {"A": 2})),
+        r"^data\.csv has the columns 'a' and 'A', which are one for SQL",
+    )
+    with pytest.raises(Stalled, match=message):
+        inferred(JSON, data)
+    with pytest.raises(Stalled, match=message):
+        read(JSON, data, columns(a="int64"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter
 
+from levada.errors import Stalled
 from levada.methods.formats.header import column_names
 from levada.methods.sources.globs import matcher
 from levada.methods.sources.secrets import variable
@@ -59,3 +60,9 @@ def test_globs(pattern: str, path: str, matches: bool) -> None:
 
 def test_secrets_come_from_the_environment() -> None:
     assert variable("landing-zone", "accessKey") == "LEVADA_SECRET_LANDING_ZONE_ACCESSKEY"
+
+
+@pytest.mark.parametrize("originals", [["Id", "x", "ID"], ["größe", "Groe"]])
+def test_columns_that_differ_in_case_only_are_refused(originals: list[str]) -> None:
+    with pytest.raises(Stalled, match=f"^f has the columns '{originals[0]}' and '{originals[-1]}', which are one"):
+        column_names("f", originals)

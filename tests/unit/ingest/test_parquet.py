@@ -83,3 +83,11 @@ def test_half_a_file_is_refused() -> None:
     for broken in (data[: len(data) // 2], b"PAR1 and no more", data[:200] + b"\x00" * 1000 + data[1200:]):
         with pytest.raises(Stalled, match=r"f\.parquet is not a whole Parquet file"):
             read(PARQUET, content(broken, "f.parquet"), columns(a="int64"))
+
+
+def test_columns_that_differ_in_case_only_are_refused() -> None:
+    data = _file(pa.table({"a": [1], "A": [2]}))
+    with pytest.raises(Stalled, match=r"^data\.csv has the columns 'a' and 'A', which are one for SQL"):
+        inferred(PARQUET, content(data))
+    with pytest.raises(Stalled, match=r"^data\.csv has the columns 'a' and 'A', which are one for SQL"):
+        read(PARQUET, content(data), columns(a="int64"))

@@ -77,3 +77,8 @@ def test_roles_of_columns_that_are_not_there_are_refused(declared: dict[str, obj
     with pytest.raises(Stalled, match=message):
         check_roles(DataSchema.model_validate(declared), columns(a="int64", b="date"))
     check_roles(DataSchema.model_validate({"timeColumn": "b", "keys": ["a"]}), columns(a="int64", b="date"))
+
+
+def test_columns_of_different_files_that_differ_in_case_only_are_refused() -> None:
+    with pytest.raises(Stalled, match=r"^the columns 'id' \(in 1\) and 'ID' \(in 2\) are one for SQL.*rename one"):
+        combine([_file("1", id="int64", x="int64"), _file("2", ID="int64", x="int64")], False)

@@ -20,19 +20,22 @@ def column_names(file: str, originals: Sequence[str]) -> list[str]:
     """A name for each column: letters, digits and underscores, not beginning with a digit.
 
     `Sepal length (cm)` becomes `Sepal_length_cm`; a nameless column `column_<position>`. Raises Stalled if two columns
-    have the same name, or get it.
+    have the same name, or get it, or names that SQL does not tell apart.
     """
     names = [_name(original, position) for position, original in enumerate(originals, start=1)]
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     for name, original in zip(names, originals, strict=True):
-        if name in seen:
-            what = (
-                f"the column '{original}' twice"
-                if seen[name] == original
-                else (f"the columns '{seen[name]}' and '{original}', which would both be called '{name}'")
-            )
-            raise Stalled(Reason.INVALID_DATA, f"{file} has {what}: rename one of them")
-        seen[name] = original
+        if name.casefold() not in seen:
+            seen[name.casefold()] = (name, original)
+            continue
+        earlier, first = seen[name.casefold()]
+        if first == original:
+            what = f"the column '{original}' twice"
+        elif earlier == name:
+            what = f"the columns '{first}' and '{original}', which would both be called '{name}'"
+        else:
+            what = f"the columns '{first}' and '{original}', which are one for SQL, since it does not look at case"
+        raise Stalled(Reason.INVALID_DATA, f"{file} has {what}: rename one of them")
     return names
 
 

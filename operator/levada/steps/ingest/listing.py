@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +35,7 @@ def agreed_schema(
 ) -> BatchSchema:
     """The columns: those declared, or what the first to come infers from a sample of every file."""
     if declared.columns is not None:
+        _check_case([(column.name, "spec.schema.columns") for column in declared.columns])
         schema = BatchSchema(columns=declared.columns, inferred=False)
     else:
         schema = agreed(objects, prefix + SCHEMA, BatchSchema, lambda: infer_schema(listing, source, reader, scratch))
@@ -72,6 +73,7 @@ def combine(files: Sequence[tuple[str, list[FoundColumn]]], sparse: bool) -> Bat
             found.setdefault(column.name, []).append((file, column))
     if not found:
         raise Stalled(Reason.NO_ROWS, f"the source has no rows: {files[0][0]} and all others are without any")
+    _check_case([(name, places[0][0]) for name, places in found.items()])
     if len(found) > _LIMIT:
         raise Stalled(Reason.INVALID_DATA, f"the files have {len(found)} columns; a Dataset holds at most {_LIMIT}")
     notes = []
@@ -96,6 +98,19 @@ def combine(files: Sequence[tuple[str, list[FoundColumn]]], sparse: bool) -> Bat
         notes.append(f"columns were given names that SQL reads without quotes: {shown}{more}")
     agreed = [Column(name=name, type=common_type(c.type for _, c in places)) for name, places in found.items()]
     return BatchSchema(columns=agreed, inferred=True, notes=[note[:1024] for note in notes])
+
+
+def _check_case(columns: Iterable[tuple[str, str]]) -> None:
+    """Raises Stalled if two columns, each given with where it stands, are one for SQL, which does not look at case."""
+    seen: dict[str, tuple[str, str]] = {}
+    for name, place in columns:
+        other, where = seen.setdefault(name.casefold(), (name, place))
+        if other != name:
+            raise Stalled(
+                Reason.INVALID_DATA,
+                f"the columns '{other}' (in {where}) and '{name}' (in {place}) are one for SQL, which does not look at "
+                "case: rename one of them",
+            )
 
 
 def _mixed(name: str, places: Sequence[tuple[str, FoundColumn]]) -> str:
