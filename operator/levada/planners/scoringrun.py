@@ -66,7 +66,9 @@ def plan(run: ScoringRun, observed: Observed, now: datetime) -> Plan:
     def advance(_: Execution, job: JobState | None) -> Outcome:
         return executions.from_job(job, lambda result: committed(result, observed.bucket))
 
-    source = None if isinstance(model, Waiting) else model.key
+    # Of files the engine may see that they changed.
+    seen = observed.source if spec.input.object is not None else None
+    source = None if isinstance(model, Waiting) else " ".join(filter(None, (model.key, seen)))
     course = Course("score", identify, inputs, build, advance, _describe, source=source, ends=True)
     return executions.carry_out(run, observed, now, course)
 

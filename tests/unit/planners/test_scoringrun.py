@@ -149,6 +149,23 @@ def test_score4_files_are_scored_anew_at_each_tick() -> None:
         made.now += timedelta(days=1)
 
 
+def test_score4_files_that_are_seen_to_have_changed_are_scored_anew() -> None:
+    made = world(input=OBJECT)
+    for content in ("a", "a", "b"):
+        made.sources[SCORING] = content
+        made.settle()
+    assert len(executions(made)) == 2
+    made.sources[SCORING] = "c"
+    made.reconcile(SCORING)
+    del made.sources[SCORING]  # nobody looks while they are read
+    made.reconcile(SCORING)
+    made.succeed(SCORING)
+    made.sources[SCORING] = "c"
+    made.settle()
+    assert len(executions(made)) == 3
+    assert kstatus(made.resources[SCORING]) == "Current"
+
+
 def test_score4_a_part_of_the_split_is_that_of_the_model() -> None:
     made = world(input={"type": "featureSet", "featureSet": {"name": "flights", "part": "test"}})
     before = version(made)

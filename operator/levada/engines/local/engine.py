@@ -26,8 +26,9 @@ from levada.errors import Stalled, StoreUnavailable
 from levada.names import Kind
 from levada.planners import plan, references_of, stalled
 from levada.planners.plan import Decision, Observed, Plan
-from levada.resources import AnyResource, Dataset, Deployment, Ref
+from levada.resources import AnyResource, Dataset, Deployment, Ref, ScoringRun
 from levada.resources.conditions import ConditionType, Reason, is_true
+from levada.resources.dataset import DatasetSpec, Source
 from levada.resources.status import execution_of
 
 log = structlog.get_logger()
@@ -141,12 +142,13 @@ class LocalEngine:
             self._later(ref, min(known))
 
     async def _look_at_source(self, ref: Ref) -> str | None:
-        """What tells that the source of a Dataset changed. While it is ingested nobody asks: what changes meanwhile is
-        seen at the end."""
+        """What tells that the source of a Dataset changed, or the files that a ScoringRun scores. While these are read
+        nobody asks: what changes meanwhile is seen at the end."""
         record = self.records.get(ref)
-        if record is None or not isinstance(record.resource, Dataset) or self.jobs.runs(ref):
+        spec = _read_from(record.resource) if record is not None else None
+        if spec is None or self.jobs.runs(ref):
             return None
-        return await asyncio.to_thread(source_fingerprint, record.resource.spec)
+        return await asyncio.to_thread(source_fingerprint, spec)
 
     def _plan(self, record: Record, source: str | None) -> Plan:
         resource, now = record.resource, datetime.now(UTC)
@@ -182,9 +184,6 @@ class LocalEngine:
         await self.jobs.end_all_but(resource.ref, {job.name for job in planned.jobs} | set(planned.keep))
         for job in planned.jobs:
             self.jobs.ensure(job)
-        for ref in planned.deletions:
-            self._home.remove(ref)
-            self.records.pop(ref, None)
         if planned.serving is not None:
             self.scorers.ensure(planned.serving, record)
         self._write_status(record, planned)
@@ -243,6 +242,17 @@ class LocalEngine:
     def _break(self, error: BaseException) -> None:
         self._error = self._error or error
         self._woken.set()
+
+
+def _read_from(resource: AnyResource) -> DatasetSpec | None:
+    """What a resource reads from outside, as a Dataset would have it."""
+    match resource:
+        case Dataset(spec=spec):
+            return spec
+        case ScoringRun(spec=spec) if spec.input.object is not None:
+            source = Source(type="object", object=spec.input.object)
+            return DatasetSpec(source=source, format=spec.input.object.format)
+    return None
 
 
 def succeeded(resource: AnyResource) -> bool:
