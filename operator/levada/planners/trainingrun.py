@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from levada import names
 from levada.errors import Waiting
@@ -26,7 +27,7 @@ def plan(run: TrainingRun, observed: Observed, now: datetime) -> Plan:
 
     def identify(_: str, inputs: Inputs, fitted: str | None) -> str:
         wanted = essence(spec)
-        data = {key: wanted.get(key) for key in ("task", "split", "algorithms")}
+        data = {key: wanted.get(key) for key in ("task", "algorithms")} | {"split": _divided(run) or None}
         return names.derived_id(Prefix.TRAINING, [metadata.namespace, metadata.name, data, fitted, _version(inputs)])
 
     def build(execution: Execution, name: str) -> Job:
@@ -77,7 +78,12 @@ def plan(run: TrainingRun, observed: Observed, now: datetime) -> Plan:
 def split_id(run: TrainingRun, version: str) -> str:
     """The id of the split of a feature set version: the same for every training that splits it alike."""
     metadata, spec = run.metadata, run.spec
-    return names.derived_id(Prefix.SPLIT, [metadata.namespace, metadata.name, version, spec.task, essence(spec.split)])
+    return names.derived_id(Prefix.SPLIT, [metadata.namespace, metadata.name, version, spec.task, _divided(run)])
+
+
+def _divided(run: TrainingRun) -> dict[str, Any]:
+    """What of the split says where a row goes."""
+    return {key: value for key, value in essence(run.spec.split).items() if key != "maxImbalance"}
 
 
 def candidate_names(run: TrainingRun, execution: Execution) -> list[str]:

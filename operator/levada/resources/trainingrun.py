@@ -77,7 +77,8 @@ class Split(Model):
         default=0.1,
         gt=0,
         le=1,
-        description="Warn when the label's mean differs by more than this share between parts.",
+        description="Warn when the label's mean differs by more than this share between parts; read when a split is "
+        "made.",
     )
 
 

@@ -341,6 +341,23 @@ def test_split2_the_split_is_the_same_for_the_same_version_and_definition() -> N
     assert run(first).status.split.rows == {"train": 8, "test": 2}  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("split", [{}, {"seed": 1}])
+def test_split2_another_threshold_for_a_warning_trains_nothing_anew(split: dict[str, Any]) -> None:
+    made = world(split=split)
+    made.settle()
+    trained = run(made).status.execution
+    made.edit(RUN, split={**split, "maxImbalance": 0.3})
+    made.settle()
+    assert run(made).status.execution == trained
+    assert kstatus(run(made)) == "Current"
+    (job,) = [made.wanted[name] for name in made.jobs[RUN]]
+    again = world(split={**split, "maxImbalance": 0.3})
+    (other,) = again.reconcile(RUN).jobs
+    assert isinstance(job.input.work, TrainWork)
+    assert isinstance(other.input.work, TrainWork)
+    assert other.input.work.split == job.input.work.split
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "message"),
     [
