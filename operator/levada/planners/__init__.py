@@ -12,13 +12,14 @@ from levada.errors import Stalled
 from levada.names import Kind
 from levada.planners import dataset, deployment, featureset, modelcandidate, scoringrun, trainingrun
 from levada.planners.conditions import Verdict, conditions_of
+from levada.planners.occurrences import cancelled
 from levada.planners.plan import Action, Decision, Observed, Plan
-from levada.planners.references import find_cycles, references_of
+from levada.planners.references import references_of
 from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Condition, ConditionType, condition_of
 from levada.resources.status import RunStatus, execution_of
 
-__all__ = ["find_cycles", "plan", "references_of", "refusals", "stalled"]
+__all__ = ["plan", "references_of", "refusals", "stalled"]
 
 _PLANNERS: dict[Kind, Callable[[Any, Observed, datetime], Plan]] = {
     Kind.DATASET: dataset.plan,
@@ -77,6 +78,8 @@ def _stalled(resource: AnyResource, error: Stalled, now: datetime) -> Plan:
         "observed_generation": resource.metadata.generation,
         "conditions": conditions_of(resource, verdict, now),
     }
+    if isinstance(resource.status, RunStatus):
+        update["execution"] = cancelled(resource.status.execution)  # its job ends
     return Plan(status=resource.status.model_copy(update=update))
 
 

@@ -97,10 +97,10 @@ def decide(resource: Runnable, observed: Observed, now: datetime, course: Course
     def begin(trigger: str, why: str, *, fresh: bool = False, again: bool = False) -> Decided:
         """Start an execution, unless it is the present one."""
         if suspended:
-            return Decided(_cancelled(run) if fresh else run, outdated=fresh, taken=asked.trigger is None)
+            return Decided(cancelled(run) if fresh else run, outdated=fresh, taken=asked.trigger is None)
         if isinstance(inputs, Waiting) and not (again and run is not None):
             return Decided(
-                _cancelled(run) if fresh else run, outdated=fresh, taken=asked.trigger is None, waiting=inputs
+                cancelled(run) if fresh else run, outdated=fresh, taken=asked.trigger is None, waiting=inputs
             )
         chosen = run.inputs if isinstance(inputs, Waiting) and run is not None else inputs
         assert not isinstance(chosen, Waiting)
@@ -168,7 +168,8 @@ def overlapping(resource: Runnable, observed: Observed, decided: Decided) -> tup
     return tuple(name for name, job in sorted(observed.jobs.items()) if job.phase == "active" and name != mine)
 
 
-def _cancelled(run: Execution | None) -> Execution | None:
+def cancelled(run: Execution | None) -> Execution | None:
+    """An execution whose job ends before its time; one that has ended stays as it is."""
     if run is None or run.state != "Running":
         return run
     return run.model_copy(update={"state": "Cancelled", "progress": None})

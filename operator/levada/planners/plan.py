@@ -143,7 +143,6 @@ class Plan:
     jobs: tuple[Job, ...] = ()
     children: tuple[AnyResource, ...] = ()
     serving: Serving | None = None
-    deletions: tuple[Ref, ...] = ()
     decisions: tuple[Decision, ...] = ()
     requeue_after: timedelta | None = None
     keep: tuple[str, ...] = ()  # names of older jobs that may run on

@@ -56,13 +56,6 @@ def references_of(resource: AnyResource) -> frozenset[Ref]:
     return frozenset(Ref(kind, namespace, name) for kind, name in names if name is not None)
 
 
-def find_cycles(resources: Mapping[Ref, AnyResource]) -> list[tuple[Ref, ...]]:
-    """Every cycle of FeatureSets that look each other up, each once, beginning with its first by name."""
-    starts = [resource for resource in resources.values() if isinstance(resource, FeatureSet)]
-    cycles = {cycle for start in starts if (cycle := cycle_through(start, resources)) is not None}
-    return sorted({_from_first(cycle) for cycle in cycles})
-
-
 def cycle_through(start: FeatureSet, resources: Mapping[Ref, AnyResource]) -> tuple[Ref, ...] | None:
     """A shortest way from a FeatureSet over look-ups back to itself, or None."""
     ways: list[tuple[Ref, ...]] = [(start.ref,)]
@@ -82,11 +75,6 @@ def _lookups(resource: AnyResource | None) -> Iterable[Ref]:
     if not isinstance(resource, FeatureSet):
         return ()
     return [Ref(Kind.FEATURE_SET, resource.metadata.namespace, x.feature_set) for x in resource.spec.lookups]
-
-
-def _from_first(cycle: tuple[Ref, ...]) -> tuple[Ref, ...]:
-    first = cycle.index(min(cycle))
-    return cycle[first:] + cycle[:first]
 
 
 def dataset(observed: Observed, namespace: str, name: str) -> Dataset:

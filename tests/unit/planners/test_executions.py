@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -637,11 +638,20 @@ def test_x5_a_spec_that_cannot_be_carried_out_ends_what_runs_and_keeps_what_ther
     first = run(made)
     made.sources[FLIGHTS] = "b"
     made.reconcile(FLIGHTS)
+    (name,) = made.active(FLIGHTS)
+    progress = ProgressRecord(phase="read", done=5, total=10, unit="rows")
+    made.jobs[FLIGHTS][name] = replace(made.jobs[FLIGHTS][name], progress=progress)
+    made.reconcile(FLIGHTS)
     made.edit(FLIGHTS, schedule={"cron": "x"})
     planned = made.reconcile(FLIGHTS)
     assert (planned.jobs, planned.keep) == ((), ())
     assert kstatus(flights(made)) == "Failed"
+    execution = flights(made).status.execution
+    assert execution is not None
+    assert (execution.state, execution.progress) == ("Cancelled", None)
     assert [d.action for d in planned.decisions] == [Action.STALLED]
     assert batch(made) == first
     made.edit(FLIGHTS, schedule=None)
     assert len(made.reconcile(FLIGHTS).jobs) == 1
+    made.settle()
+    assert (kstatus(flights(made)), batch(made)) == ("Current", execution.id)

@@ -325,9 +325,6 @@ class KubernetesEngine:
         for job in planned.jobs:
             if job.name not in existing:
                 await self._make_job(job, resource)
-        for gone in planned.deletions:
-            if (seen_gone := self._picture.seen(gone)) is not None:
-                await asyncio.to_thread(self._cluster.delete, gone, seen_gone.resource.metadata.uid)
         if planned.serving is not None:
             await self.services.ensure(planned.serving, owner)
         elif isinstance(planned.status, DeploymentStatus) and planned.status.serving_version is None:
