@@ -19,7 +19,7 @@ import data
 from rich.console import Console
 from rich.table import Table
 
-from levada.engines.local.display import LiveDisplay, PlainDisplay, rows_of, table
+from levada.engines.local.display import LiveDisplay, PlainDisplay, overview, rows_of
 from levada.engines.local.engine import LocalEngine, succeeded
 from levada.engines.local.home import Home
 from levada.engines.local.lineage import as_tree
@@ -111,7 +111,7 @@ def main() -> int:
         if not shown:
             shown = True
             out.print("\n[bold]Resources[/]")
-            out.print(table(rows_of(engine)))
+            out.print(overview(rows_of(engine)))
             out.print("\n[bold]Candidates[/]")
             show_candidates(engine)
             for record in engine.records.values():

@@ -151,6 +151,7 @@ def get(
     """Show resources with their status."""
     from levada.engines.local.access import home_of
     from levada.engines.local.columns import kind_table
+    from levada.engines.local.display import warnings
 
     kinds = list(Kind) if kind.lower() in ("all", "levada") else [_kind(kind)]
     if name is not None and namespace is None:
@@ -176,6 +177,8 @@ def get(
             if len(kinds) > 1:
                 out.print(f"{shown.value}:")
             out.print(kind_table(shown, mine, namespaces=namespaces))
+    for line in warnings((resource.ref, resource.status.warnings) for resource in found):
+        out.print(line)
 
 
 @app.command()
@@ -433,9 +436,9 @@ def _fail(message: str, code: int = EXIT_FAILED) -> typer.Exit:
 
 def _print(resources: list[AnyResource], output: Output, *, single: bool = False) -> None:
     if output == Output.TABLE:
-        from levada.engines.local.display import Row, summary, table
+        from levada.engines.local.display import overview, row_of
 
-        out.print(table(Row(r.ref, state, "", message) for r in resources for state, message in [summary(r)]))
+        out.print(overview(map(row_of, resources)))
         return
     documents = [resource.document() for resource in resources]
     _print_data(documents[0] if single else {"apiVersion": "v1", "kind": "List", "items": documents}, output)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.e2e.pipelines import PIPELINE, Outcome, Pipeline, condition, levada, small_pipeline
+from tests.e2e.pipelines import PIPELINE, Outcome, Pipeline, condition, levada, manifest, small_pipeline
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("local-run")  # one run serves all of its tests
@@ -231,6 +232,26 @@ def test_x8_an_end_in_the_middle_of_work_is_exit_code_130(tmp_path: Path, how: s
     assert process.wait(60) == 130
     assert (tmp_path / "out").read_text() == ""
     assert "ended; run again to go on from here" in (tmp_path / "log").read_text()
+
+
+def test_x8_what_resources_warn_of_is_said_as_it_comes_and_below_the_tables(tmp_path: Path) -> None:
+    pipeline = small_pipeline(tmp_path / "p", rows=300)
+    features, training = manifest("FeatureSet", "orders"), manifest("TrainingRun", "returns")
+    del features["spec"]["lookups"]
+    features["spec"]["features"] = ["price"]
+    training["spec"]["split"] = {"type": "random", "ratios": {"train": 1, "test": 0}}
+    training["spec"]["algorithms"] = training["spec"]["algorithms"][:1]
+    pipeline.write("pipeline.yaml", yaml.safe_dump_all([manifest("Dataset", "orders"), features, training]))
+
+    outcome = pipeline.run("-o", "table")
+
+    assert outcome.code == 0, outcome.err
+    (candidate,) = levada("get", "mcand", "-o", "json", cwd=pipeline.folder).resources()
+    warning = "the split has no test part, so the model was measured on the rows that it was fitted on"
+    line = f"{candidate.replace('/', ' default/')}: {warning}"
+    assert line in outcome.out.partition("\n\nWarnings:\n")[2].splitlines()
+    assert next(said.split()[2] for said in outcome.err.splitlines() if warning in said) == "Warning"
+    assert levada("get", "mcand", cwd=pipeline.folder).out.endswith(f"\n\nWarnings:\n{line}\n")
 
 
 @pytest.mark.parametrize("server", ["postgres", "nats", "objects"])

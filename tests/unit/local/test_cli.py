@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from levada.cli import app
-from levada.engines.local.home import Home
+from levada.engines.local.home import Home, with_status
 from levada.resources import ModelCandidate
 from tests.unit.planners.worlds import dataset, feature_set, training_run
 
@@ -153,6 +153,17 @@ def test_x8_get_one_resource_is_a_document_and_several_are_a_list(home: Home) ->
     assert (one["kind"], one["metadata"]["name"]) == ("Dataset", "flights")
     assert several["kind"] == "List"
     assert [item["kind"] for item in several["items"]] == ["Dataset", "Dataset", "FeatureSet", "TrainingRun"]
+
+
+def test_x8_what_resources_warn_of_stands_below_their_tables(home: Home) -> None:
+    record = home.get(dataset("flights").ref)
+    assert record is not None
+    home.save(with_status(record, record.resource.status.model_copy(update={"warnings": ["few rows [of many]"]})))
+
+    result = levada("get", "all")
+
+    assert result.stdout.endswith("\n\nWarnings:\nDataset default/flights: few rows [of many]\n")
+    assert "Warnings" not in levada("get", "dset", "weather").stdout
 
 
 def test_x8_what_is_not_there_is_exit_code_1_by_name_and_0_by_kind(home: Home) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from levada.engines.local.columns import columns_of, kind_table, value_at
-from levada.engines.local.display import PlainDisplay, Row, describe, pipeline_order, summary, table
+from levada.engines.local.display import PlainDisplay, Row, describe, overview, pipeline_order, summary, table
 from levada.engines.local.jobs import Pace
 from levada.engines.local.lineage import as_tree, audit_table
 from levada.names import Kind
@@ -127,6 +127,25 @@ def test_x8_plain_lines_tell_each_change_once() -> None:
     assert len(lines) == 2
     assert lines[0].split()[:3] == ["Dataset", "flights", "Running"]
     assert lines[1].endswith("Ready     5 rows [/x]")
+
+
+def test_x8_what_resources_warn_of_stands_below_the_table() -> None:
+    rows = [Row(REF, "Ready", "", "5 rows", ("the label is [uneven]", "few rows")), Row(REF, "Ready", "", "6 rows")]
+
+    lines = printed(overview(rows)).splitlines()
+
+    assert lines[3:] == ["", "Warnings:", f"{REF}: the label is [uneven]", f"{REF}: few rows"]
+    assert "Warnings" not in printed(overview(rows[1:]))
+
+
+def test_x8_plain_lines_tell_each_warning_once() -> None:
+    file = io.StringIO()
+    display = PlainDisplay(Console(file=file, width=200))
+    for warnings in ((), ("uneven",), ("uneven", "few rows"), ("few rows",)):
+        display.show([Row(REF, "Ready", "", "5 rows", warnings)])
+
+    said = [line.split(maxsplit=2)[2] for line in file.getvalue().splitlines()]
+    assert said == ["Ready     5 rows", "Warning   uneven", "Warning   few rows"]
 
 
 def test_k8s1_get_has_the_columns_of_kubectl() -> None:

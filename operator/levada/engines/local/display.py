@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +29,7 @@ class Row:
     state: str
     progress: str
     message: str
+    warnings: tuple[str, ...] = ()
 
 
 class Display(Protocol):
@@ -42,7 +43,9 @@ class Display(Protocol):
 def rows_of(engine: LocalEngine) -> list[Row]:
     """The engine's resources as rows, in the order of the pipeline."""
     running = dict(engine.jobs.progress())
-    return [_row(engine.records[ref].resource, running.get(ref)) for ref in sorted(engine.records, key=pipeline_order)]
+    return [
+        row_of(engine.records[ref].resource, running.get(ref)) for ref in sorted(engine.records, key=pipeline_order)
+    ]
 
 
 def summary(resource: AnyResource) -> tuple[str, str]:
@@ -67,9 +70,11 @@ def pipeline_order(ref: Ref) -> tuple[int, str, str]:
     return list(type(ref.kind)).index(ref.kind), ref.namespace, ref.name
 
 
-def _row(resource: AnyResource, pace: Pace | None) -> Row:
+def row_of(resource: AnyResource, pace: Pace | None = None) -> Row:
+    """A resource as a row; `pace` is that of its job, if one runs."""
     state, message = summary(resource)
-    return Row(resource.ref, state, describe(pace) if pace is not None else "", message)
+    progress = describe(pace) if pace is not None else ""
+    return Row(resource.ref, state, progress, message, tuple(resource.status.warnings))
 
 
 def describe(pace: Pace) -> str:
@@ -112,6 +117,18 @@ def table(rows: Iterable[Row]) -> Table:
     return grid
 
 
+def overview(rows: Iterable[Row]) -> Group:
+    """Rows as a table, and below it what they warn of."""
+    shown = list(rows)
+    return Group(table(shown), *warnings((row.ref, row.warnings) for row in shown))
+
+
+def warnings(found: Iterable[tuple[Ref, Iterable[str]]]) -> list[Text]:
+    """What resources warn of: a heading and a line for each sentence; nothing where there is none."""
+    lines = [Text(f"{ref}: {warning}") for ref, sentences in found for warning in sentences]
+    return [Text("\nWarnings:"), *lines] if lines else []
+
+
 class LiveDisplay:
     """A table that is drawn anew."""
 
@@ -126,7 +143,7 @@ class LiveDisplay:
         self._live.__exit__(None, None, None)
 
     def show(self, rows: list[Row]) -> None:
-        self._live.update(table(rows))
+        self._live.update(overview(rows))
 
 
 @dataclass
@@ -135,6 +152,7 @@ class PlainDisplay:
 
     console: Console
     _said: dict[Ref, tuple[str, str]] = field(default_factory=dict)
+    _warned: dict[Ref, tuple[str, ...]] = field(default_factory=dict)
     _progress_at: dict[Ref, float] = field(default_factory=dict)
 
     def __enter__(self) -> PlainDisplay:
@@ -149,14 +167,18 @@ class PlainDisplay:
             now = time.monotonic()
             if self._said.get(row.ref) != said and row.state != "Pending":
                 self._said[row.ref] = said
-                self._say(row, row.message)
+                self._say(row, row.state, row.message)
             elif row.progress and now - self._progress_at.get(row.ref, 0.0) >= PLAIN_EVERY:
                 self._progress_at[row.ref] = now
-                self._say(row, row.progress)
+                self._say(row, row.state, row.progress)
+            before, self._warned[row.ref] = self._warned.get(row.ref, ()), row.warnings
+            for warning in row.warnings:
+                if warning not in before:
+                    self._say(row, "Warning", warning)
 
-    def _say(self, row: Row, text: str) -> None:
+    def _say(self, row: Row, state: str, text: str) -> None:
         self.console.print(
-            f"{row.ref.kind.value:<14} {row.ref.name:<32} {row.state:<9} {text}",
+            f"{row.ref.kind.value:<14} {row.ref.name:<32} {state:<9} {text}",
             markup=False,
             highlight=False,
             soft_wrap=True,
