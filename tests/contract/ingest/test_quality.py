@@ -85,3 +85,15 @@ def test_ing6_a_check_on_no_column_is_refused(ingestion: Ingestion) -> None:
     ingestion.put("1.csv", "a\n1\n")
     with pytest.raises(Stalled, match=r"spec.quality for the column 'z': there is no such column \(there are: a\)"):
         ingestion.run(ingestion.spec(quality=[{"column": "z", "min": 0}]))
+
+
+def test_ing6_a_check_on_all_rows_that_leaves_none_refuses_the_batch_with_its_first_reason(
+    ingestion: Ingestion,
+) -> None:
+    ingestion.put("1.csv", "x\n1.0\n2.0\n")
+    checks = [{"column": "x", "outliers": 0.1, "onViolation": "quarantine"}]
+    with pytest.raises(
+        Stalled, match=r"^none of the 2 rows can be used \(1\.csv line 2: x breaks outliers 0\.1: 1"
+    ) as r:
+        ingestion.run(ingestion.spec(quality=checks))
+    assert r.value.reason is Reason.INVALID_DATA

@@ -53,7 +53,8 @@ def build_manifest(
         first = next(file.first_bad for file in files if file.first_bad)
         raise Stalled(
             Reason.INVALID_DATA,
-            f"none of the {quarantined} rows can be used ({first}): correct spec.format, spec.schema or the data",
+            f"none of the {quarantined} rows can be used ({first}): correct the data, spec.format, spec.schema or "
+            "spec.quality",
         )
     if not rows:
         raise Stalled(Reason.NO_ROWS, f"the source has no rows: there is nothing but headers in its {len(files)} files")

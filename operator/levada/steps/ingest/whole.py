@@ -52,10 +52,15 @@ def examine(
         files, extra, aside = [], [], 0
         for file in draft.files:
             profiler.start()
-            typed, quarantine = _rewrite(context, prefix, columns, checks, file, profiler)
+            typed, quarantine, first_bad = _rewrite(context, prefix, columns, checks, file, profiler)
             extra += [quarantine] if quarantine else []
             aside += quarantine.rows or 0 if quarantine else 0
-            update = {"typed": typed, "rows": typed.rows if typed else 0, "moments": profiler.moments}
+            update = {
+                "typed": typed,
+                "rows": typed.rows if typed else 0,
+                "moments": profiler.moments,
+                "first_bad": file.first_bad or first_bad,
+            }
             files.append(file.model_copy(update=update))
     return Draft(files, profiler.sketches, extra, aside, findings)
 
@@ -74,10 +79,10 @@ def _rewrite(
     checks: WholeChecks,
     file: FileReceipt,
     profiler: Profiler,
-) -> tuple[StoredFile | None, StoredFile | None]:
-    """Write what is left of a staged file, and what is not."""
+) -> tuple[StoredFile | None, StoredFile | None, str]:
+    """Write what is left of a staged file, and what is not; why the first row was set aside."""
     if file.typed is None:
-        return None, None
+        return None, None, ""
     schema, name = arrow_schema(columns), f"{file.number:05d}"
     with (
         closing(context.objects.reader(prefix + file.typed.key)) as source,
@@ -111,7 +116,7 @@ def _rewrite(
             finish(groups.add(kept.select(schema.names), origin, lines[0].as_py()))
         finish(groups.end())
         aside.flush()
-    return typed.stored, quarantine.stored
+    return typed.stored, quarantine.stored, aside.first
 
 
 def _runs(staged: pq.ParquetFile) -> Iterator[tuple[int, str, pa.RecordBatch]]:
