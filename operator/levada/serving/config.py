@@ -39,6 +39,11 @@ class Limits(Model):
     body_bytes: int = Field(
         default=100 * 1024 * 1024, ge=1024, description="Largest body, as it was when the scorer started."
     )
+    json_bytes: int = Field(
+        default=8 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Most JSON in a body, as it was when the scorer started; binary tensors do not count.",
+    )
     rows: int = Field(default=100_000, ge=1, description="Most rows.")
 
 

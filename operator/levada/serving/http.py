@@ -8,6 +8,7 @@ docs/adr tells why this and not a ready-made server.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
+from threading import Lock
 from typing import cast
 
 import httptools
@@ -28,7 +30,10 @@ LARGE_BYTES = 1024 * 1024  # bodies beyond this take turns, and say their length
 MOST_HEADER_BYTES = 64 * 1024
 MOST_PIPELINED = 64  # requests of one connection that wait for the one before them
 IDLE_SECONDS = 75.0  # how long a connection may lie idle
-REQUEST_SECONDS = 60.0  # how long a request may take to arrive
+REQUEST_SECONDS = 60.0  # how long a request may take to arrive, and an answer to be read
+WAIT_SECONDS = 30.0  # how long a large body may wait for its turn
+# How long the turn of a large body lasts while others wait for theirs: one body of 100 MB is over before they give up.
+TURN_SECONDS, TURN_BYTES_A_SECOND = 5.0, 8 * 1024 * 1024
 HOUSEKEEPING_SECONDS = 1.0
 LINGER_SECONDS = 2.0  # how long what is still sent is read and thrown away after a refusal
 
@@ -44,6 +49,7 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
+    reserved: int = 0  # bytes of the memory for large bodies, given back when the request has been handled
 
 
 @dataclass(slots=True)
@@ -54,12 +60,16 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-KEPT_HEADERS = frozenset(
-    {b"content-length", b"content-encoding", b"expect", b"inference-header-content-length", b"upgrade"}
-)
+KEPT_HEADERS = frozenset({b"content-length", b"content-encoding", b"expect", b"inference-header-content-length"})
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 Handler = Callable[[Request], Response]
+
+
+def json_bytes(headers: dict[bytes, bytes], size: int) -> int:
+    """How much of a body of `size` bytes is JSON: all, unless a header says where binary tensors begin."""
+    length = headers.get(b"inference-header-content-length", b"")
+    return min(int(length), size) if length.isdigit() and len(length) < 18 else size
 
 
 def error(status: int, message: str) -> Response:
@@ -73,15 +83,31 @@ class ServerState:
 
     handler: Handler
     most_body_bytes: int
+    most_json_bytes: int  # of a body
     pool: ThreadPoolExecutor
     connections: set[Connection] = field(default_factory=set)
     free_bytes: int = 0  # of the memory for large bodies
     waiting: deque[Connection] = field(default_factory=deque)  # for such memory
     closing: bool = False  # every response is the last of its connection
     head: bytes = b"\r\n"  # the headers that every response begins with, after its status
+    much_json: Lock = field(default_factory=Lock)
 
-    def next_in_turn(self) -> None:
-        """Let connections read their large bodies as far as there is room."""
+    def handle_much_json(self, request: Request) -> Response:
+        """The answer to a request whose JSON is large: it can take forty times its size as objects.
+
+        One at a time, as they would fill the memory together, and as no parser lets another thread run anyway. Garbage
+        is not collected meanwhile: each collection would look through all that has been parsed so far.
+        """
+        with self.much_json:
+            gc.disable()
+            try:
+                return self.handler(request)
+            finally:
+                gc.enable()
+
+    def give_back(self, reserved: int) -> None:
+        """Free memory for large bodies, and let connections read theirs as far as there is room."""
+        self.free_bytes += reserved
         while self.waiting and self.waiting[0].reserve():
             self.waiting.popleft().proceed()
 
@@ -120,9 +146,10 @@ class Connection(asyncio.Protocol):
         self._state.connections.discard(self)
         if self in self._state.waiting:
             self._state.waiting.remove(self)
+        given_back = self._reserved + sum(one.reserved for one in self._queue if isinstance(one, Request))
+        self._reserved = 0
         self._queue.clear()
-        if not self._busy:
-            self._release()
+        self._state.give_back(given_back)  # what is being handled gives its own back afterwards
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -130,7 +157,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refused = True  # the request is answered in HTTP/1.1, and nothing after it can be parsed
+            self._refused = True  # the request was answered in HTTP/1.1, with the end of the connection
         except httptools.HttpParserError as problem:
             if not self._refused:
                 self._refuse(400, f"the request is not valid HTTP/1.1 ({_cause(problem)})")
@@ -144,6 +171,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self.quiet_since = time.monotonic()
         self.resume_reading()
 
     def resume_reading(self) -> None:
@@ -174,10 +202,13 @@ class Connection(asyncio.Protocol):
         size = int(length) if length.isdigit() else 0  # httptools refuses what is not a number
         if size > self._state.most_body_bytes:
             self._too_large()
+        elif size > LARGE_BYTES and json_bytes(self._headers, size) > self._state.most_json_bytes:
+            self._too_much_json()
         elif size > LARGE_BYTES:
             self._wanted = size
             if self._state.waiting or not self.reserve():
                 self._state.waiting.append(self)
+                self.quiet_since = time.monotonic()
                 self._transport.pause_reading()
                 return
         if b"expect" in self._headers and not self._refused:
@@ -201,9 +232,11 @@ class Connection(asyncio.Protocol):
         keep_alive = (
             self._parser.should_keep_alive()
             and self._parser.get_http_version() == "1.1"
-            and b"upgrade" not in self._headers
+            and not self._parser.should_upgrade()
         )
         request = Request(self._parser.get_method(), self._target, self._headers, body, keep_alive)
+        if self._reserved and body:  # a CONNECT has none, whatever length it gives
+            request.reserved, self._reserved = self._reserved, 0
         self._reset()
         self.receiving = False
         if self._busy:
@@ -220,12 +253,14 @@ class Connection(asyncio.Protocol):
             self._answer(self._state.handler(request), request.keep_alive, request.method == b"HEAD")
             return
         self._busy = True
-        future = asyncio.get_running_loop().run_in_executor(self._state.pool, self._state.handler, request)
+        much_json = json_bytes(request.headers, len(request.body)) > LARGE_BYTES
+        handler = self._state.handle_much_json if much_json else self._state.handler
+        future = asyncio.get_running_loop().run_in_executor(self._state.pool, handler, request)
         future.add_done_callback(lambda done: self._handled(request, done))
 
     def _handled(self, request: Request, done: asyncio.Future[Response]) -> None:
         self._busy = False
-        self._release()
+        self._state.give_back(request.reserved)
         if done.cancelled() or self._transport.is_closing():
             return
         self._answer(done.result(), request.keep_alive, request.method == b"HEAD")
@@ -255,6 +290,9 @@ class Connection(asyncio.Protocol):
         """Answer (after what was asked before) without reading on, and end the connection."""
         self._refused = True
         self._body.clear()
+        self._wanted = 0
+        given_back, self._reserved = self._reserved, 0
+        self._state.give_back(given_back)
         response = error(status, message)
         if self._busy:
             self._queue.append(response)
@@ -271,14 +309,23 @@ class Connection(asyncio.Protocol):
         )
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        self._transport.resume_reading()
         self.receiving = False
-        self._release()
+        self.quiet_since = time.monotonic()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
     def _too_large(self) -> None:
         limit = self._state.most_body_bytes
         self._refuse(
             413, f"the body is larger than the {limit} bytes that are taken; send the rows in several requests"
+        )
+
+    def _too_much_json(self) -> None:
+        limit = self._state.most_json_bytes
+        self._refuse(
+            413,
+            f"the JSON of the body is larger than the {limit} bytes that are taken; send binary tensors over v2, or "
+            "the rows in several requests",
         )
 
     def _count(self, size: int) -> None:
@@ -293,7 +340,7 @@ class Connection(asyncio.Protocol):
         if self._state.free_bytes < self._wanted:
             return False
         self._state.free_bytes -= self._wanted
-        self._reserved, self._wanted = self._reserved + self._wanted, 0
+        self._reserved, self._wanted = self._wanted, 0
         return True
 
     def proceed(self) -> None:
@@ -302,12 +349,6 @@ class Connection(asyncio.Protocol):
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.resume_reading()
-
-    def _release(self) -> None:
-        if self._reserved:
-            self._state.free_bytes += self._reserved
-            self._reserved = 0
-            self._state.next_in_turn()
 
     # --- the server's ----------------------------------------------------------------------------------------------
 
@@ -320,22 +361,40 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def end_if_late(self, now: float) -> None:
-        """End a connection that lies idle, or whose request takes too long to arrive."""
+        """End a connection that lies idle, or whose request or answer takes too long."""
         quiet = now - self.quiet_since
-        if self._busy or self._wanted or self._refused:
+        if self._transport.is_closing() or not self._writable:
+            if quiet > REQUEST_SECONDS:
+                self._transport.abort()  # its client does not read: what is left to be sent never will be
+        elif self._busy or self._refused:
             return
-        if self.receiving and quiet > REQUEST_SECONDS:
-            self._refuse(408, f"the request did not arrive within {REQUEST_SECONDS:.0f} seconds; send it again")
-        elif not self.receiving and quiet > IDLE_SECONDS:
+        elif self._wanted:
+            if quiet > WAIT_SECONDS:
+                self._state.waiting.remove(self)
+                self._refuse(503, "other large requests are under way; send fewer rows at once, or try again later")
+        elif self.receiving:
+            if quiet > REQUEST_SECONDS:
+                self._refuse(408, f"the request did not arrive within {REQUEST_SECONDS:.0f} seconds; send it again")
+            elif self._state.waiting and self._reserved and quiet > self._turn_seconds():
+                self._refuse(
+                    408,
+                    f"the body did not arrive within {self._turn_seconds():.0f} seconds while others waited for "
+                    "their turn; send fewer rows at once",
+                )
+        elif quiet > IDLE_SECONDS:
             self._transport.close()
+
+    def _turn_seconds(self) -> float:
+        return TURN_SECONDS + self._reserved / TURN_BYTES_A_SECOND
 
 
 class Server:
     """Listens, and keeps house over the connections."""
 
-    def __init__(self, handler: Handler, most_body_bytes: int) -> None:
+    def __init__(self, handler: Handler, most_body_bytes: int, most_json_bytes: int) -> None:
+        """`most_json_bytes`: of a body; LARGE_BYTES or more."""
         pool = ThreadPoolExecutor(2, thread_name_prefix="scorer")
-        self._state = ServerState(handler, most_body_bytes, pool, free_bytes=most_body_bytes)
+        self._state = ServerState(handler, most_body_bytes, most_json_bytes, pool, free_bytes=most_body_bytes)
         self._server: asyncio.Server
         self._housekeeping: asyncio.Task[None]
 

@@ -68,7 +68,7 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     app = App(config.name, config.namespace, recorder)
-    server = Server(app.handle, config.limits.body_bytes)
+    server = Server(app.handle, config.limits.body_bytes, config.limits.json_bytes)
     objects = cache(lambda: open_objects(settings))
     tables = Tables(objects, lambda: open_online(settings), app.metrics.rows_left_out)
     ended = asyncio.Event()

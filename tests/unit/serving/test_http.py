@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import select
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ import uvloop
 
 from levada.serving import http
 from levada.serving.http import Request, Response, Server
+from tests.support.waiting import until
 
 LIMIT = 8 * 1024 * 1024
 WAIT = 30.0  # seconds; a guard, not a measurement
@@ -24,7 +27,10 @@ WAIT = 30.0  # seconds; a guard, not a measurement
 
 @dataclass
 class Running:
-    """A server whose handler answers with what it was asked; bodies that begin with `wait` wait for `release`."""
+    """A server whose handler answers with what it was asked; bodies that begin with `wait` wait for `release`.
+
+    `/much` is answered with more than fits between server and client.
+    """
 
     port: int
     server: Server
@@ -35,12 +41,21 @@ class Running:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), WAIT)
 
+    @property
+    def free(self) -> int:
+        """Memory for large bodies that nobody holds."""
+        return self.server._state.free_bytes
+
+    @property
+    def connections(self) -> int:
+        return len(self.server._state.connections)
+
     def stop(self) -> Any:
         return asyncio.run_coroutine_threadsafe(self.server.stop(WAIT), self.loop)
 
 
 @contextmanager
-def running(limit: int = LIMIT) -> Iterator[Running]:
+def running(limit: int = LIMIT, most_json: int = LIMIT) -> Iterator[Running]:
     release, handling, started, ended = threading.Event(), threading.Semaphore(0), threading.Event(), threading.Event()
     found: list[Running] = []
 
@@ -48,6 +63,8 @@ def running(limit: int = LIMIT) -> Iterator[Running]:
         if request.body.startswith(b"wait"):
             handling.release()
             assert release.wait(WAIT)
+        if request.target == b"/much":
+            return Response(200, b"x" * 64 * 1024 * 1024)
         shown = {
             "method": request.method.decode(),
             "target": request.target.decode(),
@@ -58,7 +75,7 @@ def running(limit: int = LIMIT) -> Iterator[Running]:
         return Response(200, json.dumps(shown).encode())
 
     async def serve() -> None:
-        server = Server(handle, limit)
+        server = Server(handle, limit, most_json)
         port = await server.start("127.0.0.1", 0)
         found.append(Running(port, server, asyncio.get_running_loop(), release, handling))
         started.set()
@@ -253,6 +270,117 @@ def test_score2_memory_for_a_large_body_is_given_back_when_its_client_goes_away(
                 gone.sendall(post(b"x" * LIMIT)[:-1000])
         ((status, _, document),) = exchange(server, post(b"x" * LIMIT))
         assert (status, document["bytes"]) == (200, LIMIT)
+
+
+def test_score2_memory_for_large_bodies_is_given_back_by_each_request_for_itself() -> None:
+    """A request behind another one on the same connection keeps what it has reserved."""
+    first, second = LIMIT // 2, LIMIT // 4
+    with running() as server, server.connect() as connection:
+        connection.sendall(post(b"wait" + b"x" * (first - 4)) + post(b"y" * second)[:-1])
+        until(lambda: server.free == LIMIT - first - second)
+        server.release.set()
+        assert answers(connection, 1)[0][2]["bytes"] == first
+        assert server.free == LIMIT - second
+        connection.sendall(b"y")
+        assert answers(connection, 1)[0][2]["bytes"] == second
+        assert server.free == LIMIT
+
+
+def test_score2_memory_of_large_requests_that_wait_is_given_back_when_their_client_goes_away() -> None:
+    part = LIMIT // 4
+    with running() as server:
+        with server.connect() as gone:
+            gone.sendall(post(b"wait" + b"x" * (part - 4)) + post(b"y" * part) + post(b"z" * part)[:-1])
+            until(lambda: server.free == LIMIT - 3 * part)
+            assert server.handling.acquire(timeout=WAIT)
+        until(lambda: server.free == LIMIT - part)
+        server.release.set()
+        until(lambda: server.free == LIMIT)
+
+
+def test_score2_a_method_that_has_no_body_holds_no_memory_for_one(server: Running) -> None:
+    with server.connect() as connection:
+        connection.sendall(f"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: {LIMIT}\r\n\r\n".encode())
+        ((status, headers, _),) = answers(connection, 1)
+        assert (status, headers["connection"]) == (200, "close")
+        assert connection.recv(1) == b""
+    until(lambda: server.free == LIMIT)
+
+
+def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(http, "TURN_SECONDS", -1.0)
+    monkeypatch.setattr(http, "TURN_BYTES_A_SECOND", float("inf"))
+    with running() as server, server.connect() as slow, server.connect() as other:
+        slow.sendall(post(b"x" * LIMIT)[:1000])
+        until(lambda: server.free == 0)
+        ((status, _, document),) = exchange(server, post(b"y" * http.LARGE_BYTES))
+        assert (status, document["bytes"]) == (200, http.LARGE_BYTES)
+        other.sendall(post(b"y" * (http.LARGE_BYTES + 1)))
+        assert answers(other, 1)[0][2]["bytes"] == http.LARGE_BYTES + 1
+        ((status, _, document),) = answers(slow, 1)
+        assert (status, document["error"]) == (
+            408,
+            "the body did not arrive within -1 seconds while others waited for their turn; send fewer rows at once",
+        )
+
+
+def test_score2_a_large_body_whose_turn_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(http, "WAIT_SECONDS", -1.0)
+    with running() as server, server.connect() as first:
+        first.sendall(post(b"wait" + b"x" * (LIMIT - 4)))
+        assert server.handling.acquire(timeout=WAIT)
+        ((status, headers, document),) = exchange(server, post(b"y" * LIMIT))
+        assert (status, headers["connection"], document["error"]) == (
+            503,
+            "close",
+            "other large requests are under way; send fewer rows at once, or try again later",
+        )
+        server.release.set()
+        assert answers(first, 1)[0][0] == 200
+        assert server.free == LIMIT
+
+
+@pytest.mark.parametrize("last", ["", "Connection: close\r\n"])
+def test_score2_a_client_that_never_reads_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    with running() as server, server.connect() as connection:
+        connection.sendall(f"GET /much HTTP/1.1\r\nHost: a\r\n{last}\r\n".encode())
+        assert connection.recv(5) == b"HTTP/"
+        monkeypatch.setattr(http, "REQUEST_SECONDS", -1.0)
+        until(lambda: server.connections == 0)
+
+
+def test_score2_more_json_than_is_taken_is_refused_before_it_has_come_and_binary_data_are_not() -> None:
+    with running(most_json=LIMIT // 2) as server:
+        for extra in ("", f"Inference-Header-Content-Length: {LIMIT}\r\n", "Inference-Header-Content-Length: x\r\n"):
+            with server.connect() as connection:
+                connection.sendall(post(b"x" * LIMIT, extra=extra)[:500])
+                ((status, _, document),) = answers(connection, 1)
+                assert (status, document["error"]) == (
+                    413,
+                    f"the JSON of the body is larger than the {LIMIT // 2} bytes that are taken; send binary tensors "
+                    "over v2, or the rows in several requests",
+                )
+        ((status, _, document),) = exchange(
+            server, post(b"x" * LIMIT, extra=f"Inference-Header-Content-Length: {LIMIT // 2}\r\n")
+        )
+        assert (status, document["bytes"]) == (200, LIMIT)
+
+
+def test_score2_garbage_is_not_collected_while_much_json_is_handled() -> None:
+    """A collection looks through all that has been parsed so far, again and again."""
+    collecting: list[bool] = []
+
+    def handle(request: Request) -> Response:
+        collecting.append(gc.isenabled())
+        raise RuntimeError(request.target)
+
+    state = http.ServerState(handle, LIMIT, LIMIT, ThreadPoolExecutor(1))
+    with pytest.raises(RuntimeError):
+        state.handle_much_json(Request(b"POST", b"/", {}, b"", True))
+    assert (collecting, gc.isenabled()) == ([False], True)
 
 
 def test_score7_health_is_answered_while_large_requests_are_handled(server: Running) -> None:
