@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -17,7 +18,7 @@ import levada
 from levada.serving import metrics as prometheus
 from levada.serving import v1, v2
 from levada.serving.config import Limits
-from levada.serving.errors import RequestError
+from levada.serving.errors import RequestError, cut
 from levada.serving.http import Request, Response, error
 from levada.serving.metrics import Exposition, Metrics, VersionCounters, VersionInfo
 from levada.serving.model import Scores, ServedModel, Values
@@ -88,6 +89,7 @@ class App:
         routes = self._fixed_routes() | self._model_routes(v2_path, v1_path, choose, served)
         for number, version in served.versions.items():
             below = f"/versions/{number}"
+            routes[(v1_path + below).encode()] = _get(partial(_json, v1.status(number)))
             routes |= self._model_routes(v2_path + below, v1_path + below, _always(version), served)
         self._served, self._routes = served, routes
 
@@ -100,9 +102,8 @@ class App:
             self.metrics.refused[problem.status] += 1
             return error(problem.status, problem.message)
         except Exception:
-            log.exception("a request failed inside the scorer", target=request.target.decode(errors="replace"))
             self.metrics.refused[500] += 1
-            return error(500, "the scorer failed inside; its log tells more")
+            return _failed(request)
 
     # --- routes ----------------------------------------------------------------------------------------------------
 
@@ -147,18 +148,26 @@ class App:
         parts = path.strip("/").replace(":predict", "/:predict").split("/")
         if len(parts) > 2 and parts[0] in ("v1", "v2") and parts[1] == "models":
             if parts[2] != self._name:
-                raise RequestError(404, f"there is no model '{parts[2]}'; this scorer serves '{self._name}'")
+                raise RequestError(404, f"there is no model {cut(parts[2])!r}; this scorer serves '{self._name}'")
             if self._served is None:
                 raise RequestError(503, f"no version of '{self._name}' is loaded yet; {self._why()}try again later")
             if len(parts) > 4 and parts[3] == "versions" and parts[4] not in map(str, self._served.versions):
+                for number, why in self._problems().items():
+                    if parts[4] == str(number):
+                        raise RequestError(503, f"version {number} cannot be served yet: {why}; try again later")
                 there = ", ".join(map(str, sorted(self._served.versions)))
-                raise RequestError(404, f"'{self._name}' has no version '{parts[4]}'; there is: {there}")
+                raise RequestError(404, f"'{self._name}' has no version {cut(parts[4])!r}; there is: {there}")
         model = f"/v2/models/{self._name}"
-        raise RequestError(404, f"there is nothing at '{path:.200}'; try GET {model} or POST {model}/infer")
+        raise RequestError(404, f"there is nothing at {cut(path)!r}; try GET {model} or POST {model}/infer")
 
     def _why(self) -> str:
-        problems = [f"version {v}: {text}" for v, text in (self.progress.failed | self.progress.waiting).items()]
+        problems = [f"version {v}: {text}" for v, text in self._problems().items()]
         return "; ".join([*problems, *([self.progress.message] if self.progress.message else []), ""])
+
+    def _problems(self) -> dict[int, str]:
+        """Versions that are configured and not served, and why."""
+        progress = self.progress
+        return progress.failed | progress.waiting
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -196,6 +205,8 @@ class App:
                 rows, response = answer(request, version, served)
             except RequestError as problem:
                 rows, response = 0, error(problem.status, problem.message)
+            except Exception:
+                rows, response = 0, _failed(request)
             version.counters.add(protocol, response.status, rows, time.perf_counter() - started)
             return response
 
@@ -204,7 +215,8 @@ class App:
     def _infer(self, request: Request, version: Version, served: Served) -> tuple[int, Response]:
         """Open Inference Protocol v2."""
         asked = v2.read(_body(request), _json_length(request), version.model.signature, served.limits.rows)
-        version.writer.check(asked)
+        if asked.outputs is not None:
+            version.writer.check(asked.outputs, self._recorder is not None and served.recording)
         scores, ids = self._score(version, served, asked.columns, asked.rows, asked.single)
         body, json_length = version.writer.write(asked, scores, ids)
         if json_length is None:
@@ -214,6 +226,10 @@ class App:
 
     def _predict(self, request: Request, version: Version, served: Served) -> tuple[int, Response]:
         """KServe's v1."""
+        if b"inference-header-content-length" in request.headers:
+            raise RequestError(
+                400, "v1 takes no binary tensors; leave out Inference-Header-Content-Length, or send them over v2"
+            )
         rows, columns = v1.read(_body(request), version.model.signature, served.limits.rows)
         scores, ids = self._score(version, served, columns, rows, rows == 1)
         return rows, Response(200, v1.write(version.model, version.info.version, scores, ids))
@@ -247,7 +263,8 @@ def _body(request: Request) -> bytes:
     encoding = request.headers.get(b"content-encoding", b"identity")
     if encoding != b"identity":
         raise RequestError(
-            415, f"the Content-Encoding '{encoding.decode(errors='replace')}' is not supported; send the body as it is"
+            415,
+            f"the Content-Encoding {cut(encoding.decode(errors='replace'))!r} is not supported; send the body as it is",
         )
     return request.body
 
@@ -259,6 +276,12 @@ def _json_length(request: Request) -> int | None:
     if not text.isdigit() or len(text) > 18:
         raise RequestError(400, "Inference-Header-Content-Length is not a number; give the length of the JSON in bytes")
     return int(text)
+
+
+def _failed(request: Request) -> Response:
+    """The answer where the fault is the scorer's own."""
+    log.exception("a request failed inside the scorer", target=request.target.decode(errors="replace"))
+    return error(500, "the scorer failed inside; its log tells more")
 
 
 def _json(document: Any, status: int = 200) -> Response:

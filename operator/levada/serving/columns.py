@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from levada.features.cells import DTYPES, Cell, Converter, converter
-from levada.features.types import MAX_INTEGER, NULL_STRING, NULL_TIME, ColumnType
+from levada.features.types import MAX_INTEGER, NULL_STRING, ColumnType
 from levada.resources.dataset import Column
 from levada.serving import binary
 from levada.serving.accepted import Accepted
@@ -85,8 +85,8 @@ class RequestColumn:
         self._plain = _PLAIN[column.type]
         self._accepted: Accepted | None = None
         if accepted is not None:
-            self.convert = self._checked_cell
             self._accepted = Accepted(column.name, column.type, accepted)
+            self.convert = _accepting(self.convert, self._accepted)
             first = next(iter(accepted), None)
             self.example = bool(first) if column.type == ColumnType.BOOLEAN and first is not None else first
 
@@ -107,12 +107,6 @@ class RequestColumn:
         if self._accepted is not None and cell not in self._accepted:
             raise self._accepted.refusal(value, row)
         return cell
-
-    def _checked_cell(self, value: object) -> Cell:
-        try:
-            return self.scalar(value)
-        except RequestError as error:
-            raise ValueError from error
 
     def vector(self, values: Sequence[object] | Array | None, rows: int) -> Array:
         """Values of JSON, or an array that `from_binary` made, as an array [rows]; raises RequestError naming a row."""
@@ -156,7 +150,9 @@ class RequestColumn:
             return [int(value) if value == value else None for value in values]
         if self.type == ColumnType.BOOLEAN:
             return [bool(value) if value == value else None for value in values]
-        return [None if value in (NULL_STRING, NULL_TIME) or value != value else value for value in values]
+        if self.type == ColumnType.FLOAT64:
+            return [value if value == value else None for value in values]
+        return [None if value == self.null else value for value in values]
 
     def _at_once(self, values: Sequence[Any]) -> Array | None:
         """The whole column in a few calls, where all values are of an ordinary type; None where each needs a look."""
@@ -194,6 +190,16 @@ def _required(convert: Converter) -> Converter:
         return convert(value)
 
     return convert_required
+
+
+def _accepting(convert: Converter, accepted: Accepted) -> Converter:
+    def convert_accepted(value: object) -> Cell:
+        cell = convert(value)
+        if cell not in accepted:
+            raise ValueError
+        return cell
+
+    return convert_accepted
 
 
 def too_many(rows: int, limit: int) -> RequestError:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from levada.errors import LevadaError
+
+_MOST_REPEATED = 80  # characters
+_MOST_LISTED = 30
 
 
 class RequestError(LevadaError):
@@ -26,11 +29,18 @@ def bad(message: str) -> RequestError:
     return RequestError(400, message)
 
 
+def cut(text: str) -> str:
+    """What a request says, as a message repeats it: not more than is needed to find it."""
+    return text if len(text) <= _MOST_REPEATED else text[: _MOST_REPEATED - 1] + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a message lists them."""
+    return ", ".join(names[:_MOST_LISTED]) + (", …" if len(names) > _MOST_LISTED else "")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something known is close to `name`, else what there is."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    shown = ", ".join(known[:30]) + (", …" if len(known) > 30 else "")
-    return f"; there is: {shown}"
+    close = difflib.get_close_matches(cut(name), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; there is: {listed(known)}"

@@ -1,7 +1,7 @@
 """KServe's v1 protocol: rows as objects or lists in, predictions out.
 
-The path of a version is TensorFlow Serving's, from which v1 comes, and so is the form of the predictions: values where
-the model has one output, objects with a value for each output where it has several.
+The path of a version is TensorFlow Serving's, from which v1 comes, and so are its status and the form of the
+predictions: values where the model has one output, objects with a value for each output where it has several.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import orjson
 
 from levada.serving.columns import too_many
 from levada.serving.documents import object_of
-from levada.serving.errors import RequestError, bad, nearest
+from levada.serving.errors import RequestError, bad, cut, listed, nearest
 from levada.serving.model import Scores, ServedModel, Signature, Values
 
 
@@ -42,15 +42,21 @@ def read(body: bytes, signature: Signature, most_rows: int) -> tuple[int, list[V
 
 def _unknown(number: int, row: dict[str, Any], signature: Signature) -> RequestError:
     name = next(name for name in row if name not in signature.index)
-    return bad(f"row {number}: the model has no column {name!r}{nearest(name, signature.names)}")
+    return bad(f"row {number}: the model has no column {cut(name)!r}{nearest(name, signature.names)}")
 
 
 def _not_a_row(number: int, row: Any, signature: Signature) -> RequestError:
     if type(row) is not list:
         return bad(f"row {number} is {row!r:.60}; send an object {{column: value, …}} or a list of values")
     return bad(
-        f"row {number} has {len(row)} values, but the model takes {len(signature.names)}: {', '.join(signature.names)}"
+        f"row {number} has {len(row)} values, but the model takes {len(signature.names)}: {listed(signature.names)}"
     )
+
+
+def status(version: int) -> dict[str, Any]:
+    """What there is to say of a version that is served."""
+    state = {"version": str(version), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    return {"model_version_status": [state]}
 
 
 def write(model: ServedModel, version: int, scores: Scores, ids: list[str] | None) -> bytes:

@@ -6,6 +6,7 @@ where scores are recorded, `score_id` [N].
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import orjson
 
 from levada.serving.columns import too_many
 from levada.serving.documents import object_of
-from levada.serving.errors import RequestError, bad, nearest
+from levada.serving.errors import RequestError, bad, cut, listed, nearest
 from levada.serving.model import Scores, ServedModel, Signature, Values
 from levada.serving.session import Array
 
@@ -104,7 +105,7 @@ class _Tensors:
     def finish(self) -> int:
         """The number of rows, when all tensors have been added."""
         if not self._rows:
-            raise bad(f"the request has no inputs; send one for each of: {', '.join(self._signature.names)}")
+            raise bad(f"the request has no inputs; send one for each of: {listed(self._signature.names)}")
         if self._binary is not None and self._position != len(self._binary):
             raise bad(
                 f"{len(self._binary)} bytes follow the JSON, but the binary_data_size of the inputs add up to "
@@ -154,7 +155,7 @@ class _Tensors:
         if type(name) is not str:
             return bad("an element of 'inputs' has no name; send {name, datatype, shape, data} for each column")
         if name not in self._signature.index:
-            return bad(f"the model has no column {name!r}{nearest(name, self._signature.names)}")
+            return bad(f"the model has no column {cut(name)!r}{nearest(name, self._signature.names)}")
         missing = "shape" if "shape" not in tensor else "datatype"
         return bad(f"column '{name}' has no {missing}; send {{name, datatype, shape, data}}")
 
@@ -197,8 +198,7 @@ def _flag(parameters: Any, name: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 60 else text[:60] + "…"
+    return cut(orjson.dumps(value).decode())
 
 
 class Writer:
@@ -210,11 +210,14 @@ class Writer:
         self._datatypes = [_TYPES[output.type] for output in model.outputs]
         self._head: dict[str, Any] = {"model_name": name, "model_version": str(version)}
 
-    def check(self, request: InferRequest) -> None:
-        """Raises RequestError if outputs are asked for that there are not."""
-        for name in request.outputs or ():
+    def check(self, outputs: Iterable[str], recorded: bool) -> None:
+        """Raises RequestError if outputs are asked for that there are not; `recorded`: whether scores are."""
+        for name in outputs:
+            if name == SCORE_ID and not recorded:
+                raise bad(f"there is no output '{SCORE_ID}' while scores are not recorded; leave it out of 'outputs'")
             if name not in self._places and name != SCORE_ID:
-                raise bad(f"the model has no output {name!r}{nearest(name, [*self._places, SCORE_ID])}")
+                known = [*self._places, SCORE_ID] if recorded else self._places
+                raise bad(f"the model has no output {cut(name)!r}{nearest(name, known)}")
 
     def write(self, request: InferRequest, scores: Scores, ids: list[str] | None) -> tuple[bytes, int | None]:
         """The body, and the length of the JSON in it if binary data follow."""

@@ -19,12 +19,9 @@ from tests.unit.serving.test_protocols import INFER, PREDICT, app_of, ask, call
 APP: App = app_of(small.served())
 GOOD = orjson.dumps(v2_request(ROW))
 
-scalars = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8)
-)
-documents = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-)
+texts = st.text(max_size=8) | st.sampled_from(["long\n" * 20_000, "ü" * 3000])
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | texts
+documents = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
 rows = st.fixed_dictionaries(
     {
         "x": st.none() | st.floats(allow_nan=False, allow_infinity=False),
@@ -132,3 +129,26 @@ def binary(sample: list[dict[str, Any]]) -> list[float]:
 def test_score2_deep_nesting_is_refused(depth: int) -> None:
     assert_blamed_or_answered(INFER, b"[" * depth + b"]" * depth)
     assert_blamed_or_answered(INFER, b'{"inputs":' + b"[" * depth + b"NaN")
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        (INFER, v2_request(ROW, outputs=[{"name": "LONG"}])),
+        (INFER, {"inputs": [{"name": "LONG"}]}),
+        (INFER, {"inputs": [v2_request(ROW)["inputs"][0] | {"datatype": "LONG"}]}),
+        (INFER, b'{"inputs": [{"name": "LONG", "datatype": "FP64", "shape": [1], "data": [NaN]}]}'),
+        (PREDICT, {"instances": [{"LONG": 1}]}),
+        (PREDICT, {"instances": ["LONG"]}),
+        (PREDICT, {"instances": [ROW | {"text": 1, "x": "LONG"}]}),
+        (PREDICT, b'{"instances": [{"LONG": NaN}]}'),
+        ("/v2/models/LONG/infer", b""),
+        ("/v2/models/small/versions/LONG/infer", b""),
+        ("/LONG%0A", b""),
+    ],
+)
+def test_score2_a_long_text_is_repeated_in_part(target: str, body: Any) -> None:
+    long = "labels" * 10_000
+    whole = body if isinstance(body, bytes) else orjson.dumps(body)
+    assert_blamed_or_answered(target.replace("LONG", long), whole.replace(b"LONG", long.encode()))
+    assert_blamed_or_answered(INFER, GOOD, content_encoding=long)

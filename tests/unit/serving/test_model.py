@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -160,3 +162,19 @@ def test_score2_what_training_has_not_seen_is_refused_in_columns_that_are_looked
     assert "; leave the row out, or train anew" in alone.value.message
     with pytest.raises(RequestError, match=f"^row 2: the lookup in 'words' {sentence}"):
         model.score([[one, one, other, one] for one, other in zip(seen, refused, strict=True)], 4)
+
+
+def test_dep3_a_model_that_is_no_longer_served_is_freed_without_a_collection_of_garbage() -> None:
+    """Collections do not look through models, so one that holds itself would stay for ever."""
+    gc.disable()
+    try:
+        model = with_lookup(ColumnType.STRING, ["a", "b"], ["a", None])
+        column = small.signature(accepted={"text": ["a"]}).columns[3]
+        model.smoke_test()
+        with pytest.raises(RequestError, match="which training has not seen"):
+            model.score_one([small.ROW[name] if name != "n" else 2 for name in model.signature.names])
+        left: list[weakref.ref[Any]] = [weakref.ref(model), weakref.ref(column)]
+        del model, column
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from levada.features.types import ColumnType
 from levada.resources.dataset import Column
@@ -20,6 +21,7 @@ from levada.serving.config import Limits
 from levada.serving.http import Request, Response
 from levada.serving.metrics import VersionInfo
 from levada.serving.model import ServedModel
+from levada.serving.session import Session
 from tests.unit.serving import small
 from tests.unit.serving.small import ROW, v2_request
 
@@ -228,6 +230,8 @@ def test_score2_a_bad_v2_request_gets_one_sentence(app: App, body: Any, sentence
         (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e999]}]}', "column 'x', row 0: "),
         (b'{"instances": [{"x": 1}, {"x": Infinity}]}', "column 'x', row 1: "),
         (b'{"instances": [[0, NaN]]}', "row 0, value 1: "),
+        (b'{"instances": [{"x": 1}, {"x": 1}, {"x": +Infinity}]}', "column 'x', row 2: "),
+        (b'{"instances": [' + b'{"x": 1},' * 250_000 + b'{"x": NaN}]}', "column 'x', row 250000: "),
         (b'{"id": NaN}', "at character 7 (line 1, column 8): "),
         (
             '{"id": "ünï€😀", "inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [NaN]}]}'.encode(),
@@ -325,6 +329,7 @@ def test_score2_a_bad_v1_request_gets_one_sentence(app: App, document: Any, sent
         ("/v2/models/small/explain", 404, "there is nothing at"),
         ("/v2/models/small", 405, "POST is not allowed here; send a GET"),
         ("/\xff%ff?\x00", 404, "there is nothing at"),
+        ("/v1/models/small/versions/1", 405, "POST is not allowed here; send a GET"),
     ],
 )
 def test_score2_unknown_paths_say_what_there_is(app: App, target: str, status: int, sentence: str) -> None:
@@ -338,6 +343,41 @@ def test_score2_scoring_needs_a_post(app: App) -> None:
 
 def test_score7_paths_may_be_escaped_and_have_a_query(app: App) -> None:
     assert call(app, "/v1/models/small%3Apredict?trace=1", orjson.dumps({"instances": [ROW]})).status == 200
+
+
+def test_score7_a_version_has_a_status_as_tensorflow_serving_gives_it() -> None:
+    app = app_of(small.served(), small.served(), weights=(100, 0))
+    response = call(app, "/v1/models/small/versions/2")
+    state = {"version": "2", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert (response.status, orjson.loads(response.body)) == (200, {"model_version_status": [state]})
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("/v2/models/small/versions/2/infer", "version 2 cannot be served yet: its graph is odd; try again later"),
+        ("/v1/models/small/versions/3:predict", "version 3 cannot be served yet: S3 is away; try again later"),
+        ("/v1/models/small/versions/3", "version 3 cannot be served yet: S3 is away; try again later"),
+    ],
+)
+def test_score2_a_version_that_cannot_be_loaded_is_not_unknown(target: str, why: str) -> None:
+    app = app_of(small.served())
+    app.progress = Progress(ready=True, failed={2: "its graph is odd"}, waiting={3: "S3 is away"})
+    assert refusal(app, target, b"{}", 503) == why
+
+
+def test_score2_v1_refuses_a_header_that_only_v2_honours(app: App) -> None:
+    """It would let more JSON through than is taken, too."""
+    sentence = "v1 takes no binary tensors; leave out Inference-Header-Content-Length, or send them over v2"
+    assert refusal(app, PREDICT, {"instances": [ROW]}, inference_header_content_length="2") == sentence
+
+
+def test_score2_ids_of_scores_are_refused_while_none_are_recorded(app: App) -> None:
+    sentence = "there is no output 'score_id' while scores are not recorded; leave it out of 'outputs'"
+    assert refusal(app, INFER, v2_request(ROW, outputs=[{"name": "score_id"}])) == sentence
+    assert refusal(app, INFER, v2_request(ROW, outputs=[{"name": "score_ids"}])).endswith(
+        "; there is: label, probabilities"
+    )
 
 
 def test_score2_too_many_rows_are_refused() -> None:
@@ -423,6 +463,31 @@ def test_score2_a_fault_inside_is_an_answer_without_a_traceback(app: App, monkey
 
     monkeypatch.setattr(v2, "read", fail)
     assert refusal(app, INFER, b"{}", 500) == "the scorer failed inside; its log tells more"
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("secret")])
+def test_mon1_a_fault_inside_a_version_is_not_blamed_on_the_caller_and_is_counted_with_the_version(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    app = app_of(small.served())
+    monkeypatch.setattr(Session, "run_padded", fail)
+    assert refusal(app, PREDICT, {"instances": [ROW]}, 500) == "the scorer failed inside; its log tells more"
+    assert refusal(app, INFER, v2_request(ROW, ROW), 500) == "the scorer failed inside; its log tells more"
+    assert app.metrics.versions[1].requests == {("v1", 500): 1, ("v2", 500): 1}
+    assert not app.metrics.refused
+
+
+def test_score2_values_that_onnxruntime_refuses_are_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise InvalidArgument("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : indices element out of data bounds")
+
+    app = app_of(small.served())
+    monkeypatch.setattr(Session, "run_padded", refuse)
+    sentence = "the model cannot score these values: indices element out of data bounds"
+    assert refusal(app, PREDICT, {"instances": [ROW]}) == sentence
 
 
 # --- ids and bits --------------------------------------------------------------------------------------------------
