@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 from unittest.mock import patch
@@ -58,6 +59,11 @@ def test_objects_become_rows() -> None:
         ('{"a": "x"}', "a", "'x' is not an int64"),
         ('{"a": 1} {"a": 2}', None, "is not JSON"),
         ('{"a": 99999999999999999999}', "a", "is not an int64"),
+        ('{"a": 1, "t": "\\ud800"}', None, "is not text: it has half of a surrogate pair"),
+        ('{"a": 1, "\\uDC00": [1]}', None, "is not text: it has half of a surrogate pair"),
+        ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", None, "is nested more than 200 levels deep"),
+        ('{"a": ' + "[" * 900 + "]" * 900 + "}", None, "is nested more than 200 levels deep"),
+        ('{"a": ' + "9" * 5000 + "}", None, "holds a number of more than 4300 digits"),
     ],
 )
 def test_bad_lines_are_set_aside(line: str, column: str | None, reason: str) -> None:
@@ -131,3 +137,36 @@ def test_keys_that_differ_in_case_only_are_refused() -> None:
         inferred(JSON, data)
     with pytest.raises(Stalled, match=message):
         read(JSON, data, columns(a="int64"))
+
+
+def test_many_brackets_that_are_not_nested_deeply_are_read() -> None:
+    text = json.dumps({"a": [[] for _ in range(500)], "b": "[" * 500 + '"\\' + "{" * 500})
+    rows, bad, _ = read(
+        JSON, content(text + '\n{"a": 1, "b": "\\ud83d\\ude00", "c": NaN}\n'), columns(a="string", b="string")
+    )
+    assert not bad
+    assert [row["b"] for row in rows] == ["[" * 500 + '"\\' + "{" * 500, "\U0001f600"]
+
+
+def test_odd_lines_are_no_hindrance_to_types() -> None:
+    data = '{"a": "\\ud800"}\n{"a": ' + "[" * 5000 + "]" * 5000 + '}\n{"a": 1}\n'
+    assert inferred(JSON, content(data)) == {"a": "int64"}
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ("a,b\n1,2\n", "line 1 is not JSON: Expecting value at character 1"),
+        ('\n{"a":1}{"a":2}\n', "line 2 is not JSON: Extra data at character 8"),
+        ("1\n2\n", "line 1 is not a JSON object"),
+    ],
+)
+def test_a_file_without_an_object_is_refused_with_what_its_first_line_is(data: str, fault: str) -> None:
+    message = (
+        rf"^data\.csv holds no JSON lines \({re.escape(fault)}\): write an object a line, or correct format\.type$"
+    )
+    with pytest.raises(Stalled, match=message):
+        inferred(JSON, content(data))
+    with pytest.raises(Stalled, match=message):
+        read(JSON, content(data), columns(a="int64"))
+    assert inferred(JSON, content("{}\n")) == {}

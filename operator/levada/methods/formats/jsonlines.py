@@ -8,6 +8,8 @@ declared. NaN and Infinity are understood.
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -33,6 +35,9 @@ from levada.resources.dataset import Column, Format
 _HEAD = 1 << 20  # bytes in which keys are looked for
 _PIECES = 16  # a refused block is split in so many
 _LEAF = 64 << 10  # bytes that are read line by line
+_DEEPEST = 200  # levels of objects and lists in one another that are read
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT64 = range(-(2**63), 2**63)
 _NATIVE: dict[ColumnType, set[type]] = {
     ColumnType.INT64: {int},
@@ -159,14 +164,29 @@ class _Parser:
     def _row(self, text: str) -> tuple[dict[str, Any], str | None, str]:
         """An object; or the column at fault and why there is none."""
         try:
-            row = _load(text)
+            row = _object(text)
         except ValueError as error:
-            return {}, None, f"is not JSON: {error}"
-        if not isinstance(row, dict):
-            return {}, None, "is not a JSON object"
+            return {}, None, str(error)
         if self._inferred and (unknown := next((key for key in row if key not in self._keys), None)) is not None:
             return {}, unknown[:128], f"'{unknown[:80]}' is not among the inferred columns: declare them in spec.schema"
         return row, None, ""
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The object that a line is; raises ValueError, which says what is wrong with it."""
+    if _is_deep(text):
+        raise ValueError(f"is nested more than {_DEEPEST} levels deep")
+    try:
+        row = _load(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from error
+    except ValueError as error:
+        raise ValueError(f"holds a number of more than {sys.get_int_max_str_digits()} digits") from error
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")
+    if _SURROGATE.search(text) and not _is_text(row):
+        raise ValueError("is not text: it has half of a surrogate pair")
+    return row
 
 
 def _load(text: str) -> Any:
@@ -177,6 +197,27 @@ def _load(text: str) -> Any:
     if isinstance(row, dict) and any(type(cell) is float and abs(cell) >= 2**63 for cell in row.values()):
         return json.loads(text)  # keeps whole numbers beyond 64 bits whole
     return row
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all texts of some JSON can be encoded."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_deep(text: str) -> bool:
+    """Whether objects and lists are nested deeper than recursion reaches."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    depth = 0
+    for mark in re.findall(r"[\[{\]}]", _QUOTED.sub("", text)):
+        depth += 1 if mark in "[{" else -1
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _objects(block: Block) -> list[tuple[int, str]]:
@@ -190,20 +231,27 @@ def _keys(name: str, block: Block) -> dict[str, list[Any]]:
     if (error := wrong_encoding(name, block)) is not None:
         raise error
     found: dict[str, list[Any]] = {}
+    fault, any_object = "", False
     for line, text in _objects(block):
-        try:
-            row = _load(text)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            for key, value in row.items():
-                cells = found.setdefault(key, [])
-                if value is not None:
-                    cells.append(value)
-        elif line == 1 and text.lstrip().startswith("["):
+        if line == 1 and text.lstrip().startswith("["):
             raise Stalled(
                 Reason.INVALID_DATA, f"{name} is a JSON array: write an object a line, as format.type jsonl needs"
             )
+        try:
+            row = _object(text)
+        except ValueError as error:
+            fault = fault or f"line {line} {error}"
+            continue
+        any_object = True
+        for key, value in row.items():
+            cells = found.setdefault(key, [])
+            if value is not None:
+                cells.append(value)
+    if fault and not any_object:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{name} holds no JSON lines ({fault}): write an object a line, or correct format.type",
+        )
     return found
 
 
