@@ -96,13 +96,13 @@ async def test_x5_a_scorer_that_never_starts_says_how_it_ended_and_is_tried_agai
 
 
 class Speaking(BaseHTTPRequestHandler):
-    """Says of its versions that none is ready and none has failed, and the fifth time that the first is ready."""
+    """Says of its versions that the first waits, and the fifth time that it is ready."""
 
     said = 0
 
     def do_GET(self) -> None:
         type(self).said += 1
-        body = json.dumps({"ready": [1] if self.said >= 5 else [], "failed": {}}).encode()
+        body = json.dumps({"ready": [1]} if self.said >= 5 else {"waiting": {"1": "no memory"}}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -120,14 +120,16 @@ async def test_x5_a_scorer_may_take_its_time_to_load_as_long_as_it_answers(
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         scorer = module._Scorer(serving, tmp_path, server.server_port)
+        told: list[str] = []
         try:
-            state = await module._wait(scorer, process)
+            state = await module._wait(scorer, process, told.append)
         finally:
             server.shutdown()
             thread.join()
-    silent = await module._wait(scorer, process)
+    silent = await module._wait(scorer, process, told.append)
     await end(process, GUARD)
 
     assert state.ready_versions == {1}
+    assert told == ["version 1: no memory"]
     assert "said nothing" in silent.message
     assert silent.failed == {}

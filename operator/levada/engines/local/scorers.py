@@ -13,9 +13,10 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ class Scorers:
                 self._observed(ref, scorer, ServingState(message=str(error)), loading=True)
             else:
                 wanted = frozenset(v.version for v in scorer.wanted.versions)
-                state = await _wait(scorer, process)
+                state = await _wait(scorer, process, partial(self._waits, ref, scorer))
                 starts += 1
                 if wanted <= state.ready_versions:
                     self._checked[ref] = _digest(scorer.wanted)
@@ -172,6 +173,10 @@ class Scorers:
     def _observed(self, ref: Ref, scorer: _Scorer, state: ServingState, *, loading: bool = False) -> None:
         scorer.state, scorer.loading = state, loading
         self._changed(ref)
+
+    def _waits(self, ref: Ref, scorer: _Scorer, message: str) -> None:
+        """Say what a scorer that loads waits for."""
+        self._observed(ref, scorer, replace(scorer.state, message=message), loading=True)
 
     async def _process_of(self, scorer: _Scorer) -> Child:
         """The scorer's process; started if it does not run. Raises StoreUnavailable."""
@@ -205,24 +210,29 @@ class Scorers:
         return port
 
 
-async def _wait(scorer: _Scorer, process: Child) -> ServingState:
-    """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends.
+async def _wait(scorer: _Scorer, process: Child, tell: Callable[[str], None]) -> ServingState:
+    """Wait until a scorer has the wanted versions, or says that it cannot load one, or ends. `tell` is called with what
+    it waits for itself, whenever that is something else.
 
     Only what it says itself is the fault of a version: one that ends was killed, or its machine is to blame.
     """
     url = f"http://127.0.0.1:{scorer.port}/v2/models/{scorer.wanted.name}"
     wanted = {v.version: v for v in scorer.wanted.versions}
     clock = asyncio.get_running_loop().time
-    heard = clock()
+    heard, told = clock(), ""
     while process.returncode is None:
         status = await asyncio.to_thread(_status, scorer.port)
         ready = frozenset(status.get("ready", ()))
         failed = {int(v): why for v, why in status.get("failed", {}).items() if int(v) in wanted.keys() - ready}
         # While one that has a weight cannot be loaded, none of the others is taken over.
         if wanted.keys() <= ready | failed.keys() or any(wanted[v].weight for v in failed):
-            message = "; ".join(f"version {v}: {why}" for v, why in failed.items())
+            message = _sentence(failed)
             errors = {v: StepError(reason=Reason.NOT_READY, message=why) for v, why in failed.items()}
             return ServingState(ready, url, message, errors)
+        waits = _sentence(status.get("waiting", {}))
+        if waits and waits != told:
+            tell(waits)
+            told = waits
         if status:
             heard = clock()
         elif clock() - heard > SILENT_WITHIN:
@@ -230,6 +240,10 @@ async def _wait(scorer: _Scorer, process: Child) -> ServingState:
         await asyncio.sleep(LOOK_EVERY)
     message = f"the scorer ended with exit code {process.returncode} while it started; see {scorer.log}"
     return ServingState(message=message)
+
+
+def _sentence(problems: Mapping[int, str] | Mapping[str, str]) -> str:
+    return "; ".join(f"version {version}: {why}" for version, why in problems.items())
 
 
 def _digest(serving: Serving) -> str:
