@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from levada.errors import Stalled
 from levada.methods.formats import blocks as module
-from levada.methods.formats.blocks import Block, blocks, decoded, last_line
+from levada.methods.formats.blocks import Block, Encoding, blocks, decoded, last_line
 
 
 def _chunks(data: bytes, size: int) -> Iterator[bytes]:
@@ -69,3 +69,26 @@ def test_bytes_that_are_not_utf16_are_named() -> None:
     data = "a,b\n".encode("utf-16") + b"\x00\xd8\x00\x00"
     with pytest.raises(Stalled, match="f is not utf-16: byte 11"):
         list(decoded("f", _chunks(data, 3), "utf-16"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_utf16_without_a_mark_is_no_other_text(encoding: Encoding, written: str, chunk: int) -> None:
+    with pytest.raises(
+        Stalled, match=f"^f is no {encoding} text, byte . is zero: set format.encoding to utf-16"
+    ) as refused:
+        list(decoded("f", _chunks("a,b\n1,2\n".encode(written), chunk), encoding))
+    assert refused.value.message.isprintable()
+
+
+def test_a_zero_byte_far_into_a_file_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HEAD", 8)
+    assert b"".join(decoded("f", iter([b"a,b\n1,x\n2,\0\n"]), "utf-8")).endswith(b"\0\n")
+
+
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_utf16_without_a_mark_is_read_in_either_order_of_bytes(written: str, chunk: int) -> None:
+    text = "größe,\u6100\n愀愀愀,1\n"
+    assert b"".join(decoded("f", _chunks(text.encode(written), chunk), "utf-16")).decode() == text

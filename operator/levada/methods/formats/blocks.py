@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from levada.resources.conditions import Reason
 
 BLOCK = 8 << 20  # bytes that a block has at most, unless a single record is longer
 LONGEST = 16 << 20  # bytes that a record may have
+_HEAD = 64 << 10  # bytes in which the encoding is looked for
 Encoding = Literal["utf-8", "latin-1", "utf-16"]
 Cut = Callable[[bytes], int]
 """Where the last whole record of some bytes ends; 0 if none does."""
@@ -109,24 +111,43 @@ class _Window:
 
 
 def decoded(name: str, chunks: Iterator[bytes], encoding: Encoding) -> Iterator[bytes]:
-    """A stream of text as UTF-8 without a byte order mark. UTF-8 itself is not checked here; see `wrong_encoding`."""
+    """A stream of text as UTF-8 without a byte order mark. UTF-8 itself is not checked here; see `wrong_encoding`.
+
+    UTF-16 without a mark is taken in the order of bytes that puts the zeros of ASCII where they belong.
+    """
+    head = bytearray()
+    while len(head) < _HEAD and (chunk := next(chunks, b"")):
+        head += chunk
+    first = bytes(head)
+    has_mark = first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if encoding != "utf-16":
+        _refuse_utf16(name, first, encoding, has_mark)
     if encoding == "utf-8":
-        first = b""
-        while len(first) < 3 and (chunk := next(chunks, b"")):
-            first += chunk
-        if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise Stalled(
-                Reason.INVALID_DATA, f"{name} begins as UTF-16 does, not UTF-8: set format.encoding to utf-16"
-            )
         yield first.removeprefix(codecs.BOM_UTF8)
         yield from chunks
         return
-    decoder = codecs.getincrementaldecoder(encoding)()
+    codec: str = encoding
+    if encoding == "utf-16" and not has_mark:
+        codec = "utf-16-be" if first[::2].count(0) > first[1::2].count(0) else "utf-16-le"
+    decoder = codecs.getincrementaldecoder(codec)()
     done = 0
-    for chunk in chunks:
+    for chunk in itertools.chain([first], chunks):
         yield _decode(name, decoder, chunk, done, encoding)
         done += len(chunk)
     yield _decode(name, decoder, b"", done, encoding, final=True)
+
+
+def _refuse_utf16(name: str, first: bytes, encoding: Encoding, has_mark: bool) -> None:
+    """Raises Stalled if the beginning of a text is not of one byte a character, but likely of two."""
+    if has_mark and encoding == "utf-8":
+        raise Stalled(Reason.INVALID_DATA, f"{name} begins as UTF-16 does, not UTF-8: set format.encoding to utf-16")
+    at = first.find(0, 0, _HEAD)
+    if at >= 0:
+        raise Stalled(
+            Reason.INVALID_DATA,
+            f"{name} is no {encoding} text, byte {at + 1} is zero: set format.encoding to utf-16 if that is what it is "
+            "written in, or correct format.type or the file",
+        )
 
 
 def _decode(
