@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -86,6 +87,7 @@ def run(
     ready, complete, or held up as they want it (suspended, or waiting for approval); 1: something failed or waits for
     what is not there; 2: a manifest is invalid (nothing was started); 130: interrupted in the middle of work.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends a run as Ctrl-C does, from the first moment on
     from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order, summary
     from levada.engines.local.engine import LocalEngine
     from levada.engines.local.home import Home, Unchangeable

@@ -254,6 +254,27 @@ def test_x8_what_resources_warn_of_is_said_as_it_comes_and_below_the_tables(tmp_
     assert levada("get", "mcand", cwd=pipeline.folder).out.endswith(f"\n\nWarnings:\n{line}\n")
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["levada", "levada.cli"])
+def test_x8_an_end_before_there_is_any_work_is_exit_code_130_without_a_traceback(
+    tmp_path: Path, module: str, how: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", module, "run", "-f", "-"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: catches(process.pid, signal.SIGTERM), process)  # while it is loaded, and while it reads manifests
+
+    process.send_signal(how)
+
+    assert process.wait(60) == 130
+    assert b"Traceback" not in process.communicate()[1]
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")]
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("server", ["postgres", "nats", "objects"])
 def test_x5_a_server_that_is_killed_is_started_anew_and_the_run_goes_on(tmp_path: Path, server: str) -> None:
     pipeline = small_pipeline(tmp_path / "p", rows=300)

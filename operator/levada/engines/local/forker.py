@@ -68,6 +68,7 @@ class _Forker:
         signal.set_wakeup_fd(wakeup_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an engine has a handler of its own
 
     def serve(self, parent: int) -> None:
         """Start children until the input ends, and not longer than the parent lives."""
