@@ -94,6 +94,58 @@ async def test_x6_a_deadline_ends_job_and_steps(bench: Bench) -> None:
     assert "spec.deadline" in state.error.message
 
 
+async def test_x6_a_deadline_goes_on_where_an_engine_was_ended_and_begins_anew_once_it_has_passed(bench: Bench) -> None:
+    job = bench.write("hang ok", deadline=timedelta(hours=1))
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.hanging()
+    started = bench.home.jobs / OWNER.namespace / job.name / "started"
+    began = int(started.stat().st_mtime) - 3600
+    os.utime(started, (began, began))
+
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+        assert state.error is not None
+        assert state.error.reason == Reason.DEADLINE_EXCEEDED
+        assert state.started_at is not None
+        assert state.started_at.timestamp() == began
+    async with bench.jobs() as jobs:
+        jobs.retry_failed()
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
+    assert bench.attempts() == ["0", "0"]
+
+
+async def test_x6_a_job_that_was_ended_and_is_wanted_again_has_all_of_its_time(bench: Bench) -> None:
+    job = bench.write("fail hang", deadline=timedelta(hours=1))
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.hanging()
+        await jobs.end_all_but(OWNER, set())
+
+    left = {path.name for path in (bench.home.jobs / OWNER.namespace / job.name).rglob("*")}
+    assert not {"started", "failures.txt"} & left
+
+
+async def test_x5_attempts_that_failed_before_an_engine_was_ended_count_until_the_job_has_failed(bench: Bench) -> None:
+    job = bench.write("fail hang fail ok", backoff_limit=1)
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.hanging()
+
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+        assert state.error is not None
+        assert state.error.message == "attempt 3 did not go well (tried 2 times)"
+        assert state.retries == 1
+    async with bench.jobs() as jobs:
+        jobs.retry_failed()
+        state = await bench.outcome(jobs, job)
+
+    assert (state.phase, state.retries) == ("succeeded", 0)
+
+
 async def test_x5_an_ended_engine_takes_its_steps_along_and_the_next_goes_on(bench: Bench) -> None:
     job = bench.write("ok", "hang ok")
     async with bench.jobs() as jobs:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from levada.engines import retention
@@ -17,6 +17,7 @@ from levada.planners.plan import JobState
 from levada.resources import Ref
 from levada.steps.io import ProgressRecord, StepError, StepInput, StepResult, Termination
 
+_FAILURES = "failures.txt"  # of an index: a line for each attempt that failed
 _TAIL = 4096  # bytes at the end of a progress file that hold its last record
 
 
@@ -28,6 +29,34 @@ def write_input(folder: Path, wanted: StepInput) -> None:
         for index in folder.glob("*/"):
             shutil.rmtree(index)
     write_atomically(path, wanted.to_bytes())
+
+
+def started(folder: Path) -> datetime:
+    """When a job was started, by this engine or one before it; that is now, if it was not yet."""
+    mark = folder / "started"
+    if not mark.exists():
+        mark.touch()
+    return datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+
+
+def failures(index: Path) -> list[str]:
+    """What the failed attempts of an index said, under this engine and those before it."""
+    try:
+        return (index / _FAILURES).read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def add_failure(index: Path, message: str) -> None:
+    """Remember that an attempt of an index failed."""
+    with (index / _FAILURES).open("a") as file:
+        file.write(" ".join(message.split()) + "\n")
+
+
+def begin_anew(folder: Path) -> None:
+    """Give a job that failed or was ended all of its time and attempts again; what its indexes did stays done."""
+    for path in (folder / "started", *folder.glob(f"*/{_FAILURES}"), folder / "state.json"):
+        path.unlink(missing_ok=True)
 
 
 def prepare(index: Path) -> Path:

@@ -127,7 +127,10 @@ class Jobs:
         key = _key(job)
         job_folder.write_input(self._folder / key, job.input)
         self._owners[key] = job.owner
-        self._running[key] = _Running(job, datetime.now(UTC))
+        folders = [self._folder / key / str(index) for index in range(job.completions)]
+        failures = [said for folder in folders for said in job_folder.failures(folder)]
+        started = job_folder.started(self._folder / key)
+        self._running[key] = _Running(job, started, len(failures), failures[-1] if failures else "")
         task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
         # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
         task.add_done_callback(lambda task: self._is_over(key, task))
@@ -170,12 +173,16 @@ class Jobs:
 
     async def end_all_but(self, owner: Ref, names: set[str]) -> None:
         """End the running jobs of a resource that are not among `names`; nothing waits for them any more."""
-        await self._cancel(key for key in self._tasks if self._owners[key] == owner and key.split("/")[1] not in names)
+        keys = [key for key in self._tasks if self._owners[key] == owner and key.split("/")[1] not in names]
+        await self._cancel(keys)
+        for key in keys:
+            if key not in self._ended:
+                job_folder.begin_anew(self._folder / key)
 
     def retry_failed(self) -> None:
         """Forget that jobs failed, so that they are tried once more; what their indexes did already stays done."""
         for key in [key for key, state in self._ended.items() if state.phase == "failed"]:
-            (self._folder / key / "state.json").unlink(missing_ok=True)
+            job_folder.begin_anew(self._folder / key)
             del self._ended[key]
             del self._owners[key]
 
@@ -206,8 +213,9 @@ class Jobs:
     async def _run(self, key: str, job: Job) -> None:
         running = self._running[key]
         error: StepError | None = None
+        left = job.deadline - (datetime.now(UTC) - running.started) if job.deadline is not None else None
         try:
-            async with asyncio.timeout(job.deadline.total_seconds() if job.deadline else None):
+            async with asyncio.timeout(left.total_seconds() if left is not None else None):
                 await self._run_indexes(key, running)
         except TimeoutError:
             message = f"the deadline of {job.deadline} passed before it was done; allow more time in spec.deadline"
@@ -242,13 +250,14 @@ class Jobs:
 
     async def _run_index(self, key: str, running: _Running, index: int, limit: asyncio.Semaphore) -> None:
         folder = self._folder / key / str(index)
-        failed = 0
+        failed = len(job_folder.failures(folder))
         while not await self._take_result(folder):
             async with limit, self._slots:
                 error = await self._attempt(key, running.job, index, folder)
             if error is None:
                 continue
             failed += 1
+            job_folder.add_failure(folder, error.message)
             running.last_failure = error.message
             if failed > running.job.backoff_limit:
                 times = "once" if failed == 1 else f"{failed} times"
