@@ -106,7 +106,10 @@ def test_times_with_and_without_zone_may_be_mixed() -> None:
         (b"a,b,a\n1,2,3\n", "data.csv has the column 'a' twice"),
         (b"a b,a-b\n1,2\n", "'a b' and 'a-b', which would both be called 'a_b'"),
         (b"A,a\n1,2\n", "data.csv has the columns 'A' and 'a', which are one for SQL.*rename one of them"),
-        (b"2013,1,EWR\n2013,2,JFK\n", "does not name columns, it holds the value '2013'.*header to false"),
+        (
+            b"2013,1,EWR\n2013,2,JFK\n",
+            "does not name columns, it holds the value '2013'.*header to false, or declare _2013, _1, EWR in",
+        ),
         (b"a;b\n1;2\n", "single column 'a;b' when it is split at ','.*set format.delimiter to ';'"),
         (b"a,b\n1,\xe9\n", r"data.csv: line 2 is not UTF-8 \(byte 0xe9\).*e.g. latin-1"),
         (b'"a,b\n1,2\n', "its first line cannot be read, a quoted value is not closed"),
@@ -194,3 +197,13 @@ def test_quotes_read_alike_in_blocks_of_any_size(lines: list[str], size: int) ->
 
 def test_compressed_files_are_read() -> None:
     assert read(reader(), content(gzip.compress(b"a,b\n1,x\n"), "data.csv.gz"), AB)[0] == [{"a": 1, "b": "x"}]
+
+
+def test_a_header_of_numbers_names_columns_that_are_declared() -> None:
+    data = content("country,2013,2014\nPT,1,2\n")
+    schema = columns(country="string", _2013="int64", _2014="int64")
+    assert read(reader(), data, schema)[0] == [{"country": "PT", "_2013": 1, "_2014": 2}]
+    assert read(reader(), data, columns(_2014="int64"))[0] == [{"_2014": 2}]
+    for wanted, are_inferred in ((columns(_2015="int64"), False), (schema, True)):
+        with pytest.raises(Stalled, match="does not name columns, it holds the value '2013'"):
+            read(reader(), data, wanted, are_inferred)

@@ -24,7 +24,7 @@ from levada.methods.formats import values
 from levada.methods.formats.base import BadRow, FoundColumn, Locate, MissingColumn, Rows
 from levada.methods.formats.blocks import BLOCK, Block, blocks, decoded, wrong_encoding
 from levada.methods.formats.content import Content
-from levada.methods.formats.header import check_header, column_names
+from levada.methods.formats.header import check_header, column_names, names_of
 from levada.methods.formats.quoting import Record, is_well_quoted, last_record, records
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column, Format
@@ -65,7 +65,8 @@ class CsvReader:
         block = next(stream, None)
         if block is None:
             return
-        originals, block = self._head(content.name, block)
+        declared = [] if inferred else [column.name for column in columns]
+        originals, block = self._head(content.name, block, declared)
         if not originals:
             return
         names = self._names(content.name, originals, columns)
@@ -81,8 +82,11 @@ class CsvReader:
         stream = _with_newlines(decoded(content.name, content.stream(), self._format.encoding))
         return blocks(content.name, stream, partial(last_record, delimiter=self._delimiter), size)
 
-    def _head(self, name: str, block: Block) -> tuple[list[str], Block]:
-        """The names that the first line gives (empty ones without a header), and the block without that line."""
+    def _head(self, name: str, block: Block, declared: Sequence[str] = ()) -> tuple[list[str], Block]:
+        """The names that the first line gives (empty ones without a header), and the block without that line.
+
+        A line with the declared columns names columns, whatever it looks like.
+        """
         start = block.split(_HEAD, partial(last_record, delimiter=self._delimiter))[0]
         if (error := wrong_encoding(name, start)) is not None:
             raise error
@@ -94,7 +98,8 @@ class CsvReader:
             raise Stalled(Reason.INVALID_DATA, f"{name}: its first line cannot be read, {record.reason}: correct it")
         if not self._format.header:
             return [""] * len(record.fields), block
-        check_header(name, record.fields, self._delimiter)
+        if not declared or not {*declared} <= {*names_of(record.fields)}:
+            check_header(name, record.fields, self._delimiter)
         size = len("".join(lines[: record.stop]).encode())
         return record.fields, Block(block.data[size:], block.line + record.stop)
 

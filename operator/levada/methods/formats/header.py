@@ -22,7 +22,7 @@ def column_names(file: str, originals: Sequence[str]) -> list[str]:
     `Sepal length (cm)` becomes `Sepal_length_cm`; a nameless column `column_<position>`. Raises Stalled if two columns
     have the same name, or get it, or names that SQL does not tell apart.
     """
-    names = [_name(original, position) for position, original in enumerate(originals, start=1)]
+    names = names_of(originals)
     seen: dict[str, tuple[str, str]] = {}
     for name, original in zip(names, originals, strict=True):
         if name.casefold() not in seen:
@@ -39,12 +39,22 @@ def column_names(file: str, originals: Sequence[str]) -> list[str]:
     return names
 
 
+def names_of(originals: Sequence[str]) -> list[str]:
+    """A name for each column, as `column_names` has them, also where some are the same."""
+    return [_name(original, position) for position, original in enumerate(originals, start=1)]
+
+
 def _name(original: str, position: int) -> str:
     plain = unicodedata.normalize("NFKD", original).encode("ascii", "ignore").decode()
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", plain):
         return plain[:_LONGEST]
     name = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_")
     return (f"_{name}" if name[:1].isdigit() else name or f"column_{position}")[:_LONGEST]
+
+
+def _shown(cells: Sequence[str]) -> str:
+    names = names_of(cells)
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def check_header(file: str, cells: Sequence[str], delimiter: str) -> None:
@@ -56,8 +66,8 @@ def check_header(file: str, cells: Sequence[str], delimiter: str) -> None:
             if not is_bad and cell.strip().lower() not in ("nan", "inf", "infinity"):
                 raise Stalled(
                     Reason.INVALID_DATA,
-                    f"the first line of {file} does not name columns, it holds the value '{cell}': "
-                    "add a header line, or set format.header to false",
+                    f"the first line of {file} does not name columns, it holds the value '{cell}': add a header line, "
+                    f"set format.header to false, or declare {_shown(cells)} in the schema if these are names",
                 )
     if len(cells) == 1:
         other = next((mark for mark in ";\t|," if mark != delimiter and mark in cells[0]), None)
