@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 
 from levada.resources.conditions import Reason
 
@@ -33,12 +32,11 @@ class Stalled(LevadaError):
 
 
 class Waiting(LevadaError):
-    """Something that is needed is not there yet; `message` says what. Looked at again when it changes, or `after`."""
+    """Something that is needed is not there yet; `message` says what. Looked at again when it changes."""
 
-    def __init__(self, message: str, after: timedelta | None = None) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
-        self.after = after
 
 
 class StoreUnavailable(LevadaError):

@@ -13,12 +13,7 @@ from levada.planners.plan import Observed
 from levada.resources import Dataset, FeatureSet, Ref
 from levada.resources.conditions import Reason
 from levada.resources.dataset import Column
-from levada.resources.featureset import FeatureInput, Lookup
-
-
-def table_name(given: FeatureInput) -> str:
-    """The name by which a query reads an input."""
-    return given.alias or given.dataset.replace("-", "_")
+from levada.resources.featureset import Lookup
 
 
 def lookup_prefix(lookup: Lookup) -> str:
@@ -30,7 +25,7 @@ def check(feature_set: FeatureSet, observed: Observed) -> None:
     """Raise Stalled for a query or an expression that cannot be; types are checked as far as columns are known."""
     spec = feature_set.spec
     if spec.query is not None:
-        _check_query(spec.query, tuple(table_name(given) for given in spec.inputs))
+        _check_query(spec.query, tuple(given.table for given in spec.inputs))
     derived = tuple((feature.name, feature.expression) for feature in spec.derive)
     for index, (name, expression) in enumerate(derived):
         field = f"spec.derive[{index}].expression: derived feature '{name}'"

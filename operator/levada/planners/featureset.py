@@ -99,7 +99,7 @@ def _inputs(feature_set: FeatureSet, observed: Observed) -> Inputs | Waiting:
 def _input_batch(namespace: str, given: FeatureInput, ids: list[str]) -> InputBatch:
     return InputBatch(
         dataset=given.dataset,
-        alias=definitions.table_name(given),
+        alias=given.table,
         batches=ids,
         prefixes=[names.batch_prefix(namespace, given.dataset, id) for id in ids],
     )

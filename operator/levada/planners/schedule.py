@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +22,8 @@ MACROS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+# What a machine keeps beside IANA's names: its own zone, no zone, and all zones once more by other rules.
+_MACHINES_OWN = re.compile("localtime|posixrules|Factory|(posix|right)/.*")
 
 
 def check(schedule: Schedule) -> None:
@@ -55,6 +58,8 @@ def _ticks(schedule: Schedule, start: datetime, *, reverse: bool = False) -> Ite
             "day-of-month month day-of-week), or @hourly, @daily, @weekly, @monthly",
         )
     try:
+        if _MACHINES_OWN.fullmatch(schedule.time_zone):
+            raise ZoneInfoNotFoundError
         zone = ZoneInfo(schedule.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Stalled(

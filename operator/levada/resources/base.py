@@ -234,13 +234,26 @@ class RunPolicy(Model):
     )
 
 
-class Metadata(BaseModel):
-    """The part of Kubernetes' ObjectMeta that Levada uses; unknown fields are kept out of its way."""
+_OTHER_METADATA = frozenset(
+    {
+        *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName"),
+        *("managedFields", "ownerReferences", "resourceVersion", "selfLink"),
+    }
+)
 
-    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' ObjectMeta that Levada uses; its other fields are read over, what is none is refused."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True)
     name: ResourceName
     namespace: Name = "default"
     uid: str = ""
     generation: int = 1
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, given: Any) -> Any:
+        return {k: v for k, v in given.items() if k not in _OTHER_METADATA} if isinstance(given, dict) else given

@@ -22,6 +22,7 @@ from levada.resources.base import (
     Text,
     Trigger,
     Union,
+    essence,
 )
 from levada.resources.status import RunStatus, Stored
 
@@ -29,6 +30,13 @@ from levada.resources.status import RunStatus, Stored
 class ObjectSource(Model):
     """Files in object storage, or (local engine only) in a folder."""
 
+    rules = (
+        Rule(
+            "!self.uri.startsWith('file:') || !has(self.endpoint) && !has(self.region) && !has(self.credentials)",
+            "endpoint, region and credentials are for s3:// only",
+            lambda o: not o.uri.startswith("file:") or (o.endpoint, o.region, o.credentials) == (None, None, None),
+        ),
+    )
     uri: Text = Field(
         description="s3://bucket/prefix/, or file:///folder/ under the local engine; a single file may be named too. "
         "./folder/ is relative: to the manifest's file where the levada command reads it, to the namespace's folder "
@@ -80,6 +88,15 @@ class Source(Model):
 class Format(Model):
     """How the bytes are read. Compression is seen from the name and the bytes: .gz, .zst, .zip."""
 
+    rules = (
+        # The API server has filled in defaults by then: what is as by default is taken as not given.
+        Rule(
+            "self.type == 'csv' || self.delimiter == ',' && self.header && self.nullValues == ['', 'NA']"
+            " && self.encoding == 'utf-8'",
+            "delimiter, header, nullValues and encoding are for type 'csv' only",
+            lambda f: f.type == "csv" or essence(f).keys() == {"type"},
+        ),
+    )
     type: Literal["csv", "jsonl", "parquet"] = Field(description="File format.")
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = Field(default=",", description="CSV: separator.")
     header: bool = Field(default=True, description="CSV: whether the first line names the columns.")
@@ -88,7 +105,7 @@ class Format(Model):
         max_length=32,
         description="CSV: texts that mean a missing value.",
     )
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="Text encoding.")
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="CSV: encoding.")
 
 
 class Column(Model):

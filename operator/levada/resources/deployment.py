@@ -43,6 +43,11 @@ class DeploymentTest(Model):
             lambda t: t.type != "latency" or t.maximum is not None,
         ),
         Rule(
+            "self.type != 'smoke' || !has(self.maximum)",
+            "maximum is for quality and latency tests only",
+            lambda t: t.type != "smoke" or t.maximum is None,
+        ),
+        Rule(
             "self.type == 'quality' || !has(self.metric) && !has(self.minimum)",
             "metric and minimum are for quality tests only",
             lambda t: t.type == "quality" or (t.metric is None and t.minimum is None),
@@ -154,6 +159,11 @@ class DeploymentSpec(Model):
             "!has(self.approved) || self.promotion == 'manual'",
             "approved needs promotion 'manual'",
             lambda s: s.approved is None or s.promotion == "manual",
+        ),
+        Rule(
+            "!has(self.approved) || has(self.model.trainingRun)",
+            "approved needs model.trainingRun: a candidate that is named there needs no approval",
+            lambda s: s.approved is None or s.model.training_run is not None,
         ),
     )
     model: ModelSource = Field(description="Which candidate is served.")

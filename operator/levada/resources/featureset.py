@@ -35,6 +35,11 @@ class FeatureInput(Model):
         description="latest: the newest batch (a snapshot); all: every batch together (increments).",
     )
 
+    @property
+    def table(self) -> str:
+        """The name by which a query reads it."""
+        return self.alias or self.dataset.replace("-", "_")
+
 
 class InputTrigger(Model):
     """When new inputs start a preparation."""
@@ -243,6 +248,7 @@ class Select(Model):
 class Online(Model):
     """Keep the newest rows in the in-memory online store."""
 
+    rules = (Rule("!has(self.ttl) || self.enabled", "ttl needs enabled: true", lambda o: o.ttl is None or o.enabled),)
     enabled: bool = Field(default=False, description="Whether rows are replicated to the online store.")
     ttl: Duration | None = Field(default=None, description="How long a row is kept there.")
 
@@ -262,10 +268,10 @@ class FeatureSetSpec(RunPolicy):
             lambda s: s.query is not None or len(s.inputs) == 1,
         ),
         Rule(
-            "self.inputs.all(a, self.inputs.exists_one(b, (has(a.alias) ? a.alias : a.dataset) == "
-            "(has(b.alias) ? b.alias : b.dataset)))",
-            "the table names of inputs must differ",
-            lambda s: len({i.alias or i.dataset for i in s.inputs}) == len(s.inputs),
+            "[self.inputs.map(i, (has(i.alias) ? i.alias : i.dataset.replace('-', '_')).lowerAscii())]"
+            ".all(names, names.all(a, names.exists_one(b, a == b)))",
+            "the table names of inputs must differ in more than case, hyphens read as underscores; give one an alias",
+            lambda s: len({i.table.lower() for i in s.inputs}) == len(s.inputs),
         ),
     )
     inputs: list[FeatureInput] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from types import UnionType
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
@@ -107,23 +108,28 @@ def _bound(sort: str, context: dict[str, Any], given: Any) -> str:
     if wanted == "a whole number" and isinstance(given, float) and given.is_integer():
         return f"{_shown(given)} has more than 64 bits; write a smaller number"
     hint = "; put it in quotes" if wanted == "text" and isinstance(given, int | float) else ""
-    if not hint and wanted in ("a number", "a whole number", "true or false") and isinstance(given, str):
-        hint = "; remove the quotes" if _reads_as(wanted, given) else ""
+    if wanted in ("a number", "a whole number") and isinstance(given, str):
+        hint = _of_number(given)
+    elif wanted == "true or false" and given in ("true", "false"):
+        hint = "; remove the quotes"
     return f"{_shown(given)} must be {wanted}{hint}"
 
 
-def _reads_as(wanted: str, text: str) -> bool:
-    if wanted == "true or false":
-        return text in ("true", "false")
+def _of_number(text: str) -> str:
+    """What to do with a text that should be a number."""
     try:
-        float(text)
+        number = float(text)
     except ValueError:
-        return False
-    return True
+        return ""
+    if math.isfinite(number):
+        return "; remove the quotes"
+    return "; write a smaller one" if any(c.isdigit() for c in text) else ""  # 1e400 is text to kubectl
 
 
 def _shown(value: Any) -> str:
     """A value as it stands in YAML, shortened."""
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levada.planners.schedule import latest_tick, next_tick
+from levada.errors import Stalled
+from levada.planners.schedule import check, latest_tick, next_tick
 from levada.resources.base import Schedule
 from tests.unit.planners.worlds import FIXED
 
@@ -80,3 +81,9 @@ def test_x6_in_the_hour_that_clocks_repeat_the_next_tick_is_still_to_come() -> N
     latest = latest_tick(schedule, now)
     assert latest is not None
     assert latest <= now
+
+
+@pytest.mark.parametrize("zone", ["localtime", "Factory", "posixrules", "posix/Europe/Berlin", "right/Etc/UTC"])
+def test_x6_a_zone_that_is_the_machines_own_is_no_iana_name(zone: str) -> None:
+    with pytest.raises(Stalled, match=f"^spec.schedule.timeZone: there is no time zone '{zone}'"):
+        check(Schedule(cron="@daily", time_zone=zone))

@@ -325,6 +325,24 @@ def test_x8_what_a_server_added_is_left_out(tmp_path: Path) -> None:
     assert resource.metadata.annotations == {"a": "b"}
 
 
+def test_k8s1_metadata_may_have_all_that_kubernetes_gives_it(tmp_path: Path) -> None:
+    document = manifest(Kind.DATASET)
+    document["metadata"] |= {
+        "deletionGracePeriodSeconds": 1,
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["foregroundDeletion"],
+        "generateName": "it-",
+        "ownerReferences": [{"kind": "Deployment", "name": "d", "uid": "1", "apiVersion": "apps/v1"}],
+        "selfLink": "/here",
+        "labels": {"a": "b"},
+    }
+    (resource,), problems = load([write(tmp_path, document)])
+    assert problems == []
+    assert resource.metadata.labels == {"a": "b"}
+    document["metadata"] |= {"managedFields": [{}], "creationTimestamp": None, "resourceVersion": "12"}
+    assert Dataset.model_validate(document).metadata == resource.metadata.model_copy(update={"namespace": "default"})
+
+
 def test_k8s1_a_null_is_a_field_that_is_not_given(tmp_path: Path) -> None:
     document = manifest(Kind.TRAINING_RUN, retries=None, search=None)
     document["spec"]["algorithms"][0]["params"] = {"maxDepth": None}
