@@ -131,6 +131,11 @@ class Scorer:
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(f"levada_scorer_{name}{{")]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
+    def peak_memory(self) -> int:
+        """The most bytes that were resident at a time."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
     def end(self, signal_number: int = signal.SIGTERM) -> int:
         """Tell it to end; its exit code."""
         self.process.send_signal(signal_number)

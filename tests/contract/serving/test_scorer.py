@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -136,22 +137,29 @@ def test_score2_a_scorer_is_alive_and_waits_while_the_object_store_is_away(
             }
 
 
+MOST_MEMORY = 1024**3  # what the chart gives a scorer
+
+
 def test_score2_a_scorer_is_alive_while_bodies_of_100_mb_are_sent_and_refused(
     objects: Objects, environment: dict[str, str], path: Path
 ) -> None:
+    """Binary tensors may take so much; JSON may not, as no other request is answered while it is parsed."""
     write(path, config(version(objects, 1), recording=False))
     most = Limits().body_bytes
-    head = b"POST /v2/models/small/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v2/models/small/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
+    binary = head + b"Inference-Header-Content-Length: 2\r\n\r\n"
     with Scorer(path, environment) as scorer, ExitStack() as stack:
         scorer.ready()
-        whole, waiting, too_large = (
-            stack.enter_context(socket.create_connection(("127.0.0.1", scorer.port), timeout=WAIT)) for _ in range(3)
+        whole, waiting, too_large, all_json = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", scorer.port), timeout=WAIT)) for _ in range(4)
         )
-        whole.sendall(head % most + b"[" + b" " * (most - 2))  # all but the last byte
-        sent = Thread(target=lambda: waiting.sendall(head % most + b"[" * most))  # has to wait until there is memory
+        whole.sendall(binary % most + b"{}" + b" " * (most - 3))  # all but the last byte
+        sent = Thread(target=lambda: waiting.sendall(binary % most + b"[" * most))  # has to wait until there is memory
         sent.start()
-        too_large.sendall(head % (most + 1) + b" " * 1000)
+        too_large.sendall(binary % (most + 1) + b" " * 1000)
         assert too_large.recv(12) == b"HTTP/1.1 413"
+        all_json.sendall(head % most + b'\r\n{"inputs":[{"name":"x","data":[' + b"[]," * 1000)
+        assert all_json.recv(12) == b"HTTP/1.1 413"
         assert scorer.get("/v2/health/live") == (200, {"live": True})
         whole.sendall(b" ")
         assert whole.recv(12) == b"HTTP/1.1 400"
@@ -159,6 +167,40 @@ def test_score2_a_scorer_is_alive_while_bodies_of_100_mb_are_sent_and_refused(
         sent.join(WAIT)
         assert scorer.get("/v2/health/live") == (200, {"live": True})
         assert scorer.infer(ROW)["model_version"] == "1"
+        assert scorer.peak_memory() < MOST_MEMORY
+
+
+@pytest.mark.parametrize("element", [b"[]", b'{"":[]}'])
+def test_score2_a_scorer_is_alive_while_it_parses_as_much_json_as_it_takes(
+    objects: Objects, environment: dict[str, str], path: Path, element: bytes
+) -> None:
+    write(path, config(version(objects, 1), recording=False))
+    start, end = b'{"inputs":[{"name":"x","data":[', element + b"]}]}"
+    most = Limits().json_bytes
+    body = start + (element + b",") * ((most - len(start) - len(end)) // (len(element) + 1)) + end
+    enough = Event()
+
+    def send_over_and_over(scorer: Scorer) -> set[int]:
+        """The statuses of the answers."""
+        found = set()
+        with closing(scorer.connect()) as connection:
+            while not enough.is_set():
+                connection.request("POST", "/v2/models/small/infer", body)
+                response = connection.getresponse()
+                found.add(response.status)
+                response.read()
+        return found
+
+    with Scorer(path, environment) as scorer, ThreadPoolExecutor(4) as pool:
+        scorer.ready()
+        senders = [pool.submit(send_over_and_over, scorer) for _ in range(4)]
+        try:
+            for _ in range(5):
+                assert scorer.get("/v2/health/live") == (200, {"live": True})
+        finally:
+            enough.set()
+        assert [sender.result() for sender in senders] == [{400}] * 4
+        assert scorer.peak_memory() < MOST_MEMORY
 
 
 UNBALANCED = (
