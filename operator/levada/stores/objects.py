@@ -16,6 +16,7 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    InvalidPathError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -25,7 +26,7 @@ from obstore.store import S3Store
 from levada.errors import StoreUnavailable
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
-from levada.stores.ports import BucketNotFound, ObjectChanged, ObjectInfo, ObjectNotFound, StoreRefused
+from levada.stores.ports import BadKey, BucketNotFound, ObjectChanged, ObjectInfo, ObjectNotFound, StoreRefused
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -170,6 +171,8 @@ class S3Objects:
             raise ObjectNotFound(f"there is no object {self.uri(key)}") from error
         except PreconditionError as error:
             raise ObjectChanged(f"{self.uri(key)} was changed while it was read") from error
+        except (InvalidPathError, ValueError) as error:  # of a key that was found, and of one that was asked for
+            raise _bad_key(str(error), key) from error
         except BaseError as error:
             raise self._unavailable(error) from error
 
@@ -253,6 +256,12 @@ class _Reader(io.RawIOBase):
 
 def _info(meta: ObjectMeta) -> ObjectInfo:
     return ObjectInfo(meta["path"], meta["size"], (meta["e_tag"] or ""), meta["last_modified"])
+
+
+def _bad_key(text: str, asked: str) -> BadKey:
+    found = re.search(r'parsing Path "(.*?)": Encountered illegal character sequence "(.*?)"', text, re.DOTALL)
+    what = f"the key {found[1]!r} holds {found[2]!r}" if found else f"the key {asked!r} cannot be ({_cause(text)})"
+    return BadKey(what)
 
 
 def _cause(text: str) -> str:

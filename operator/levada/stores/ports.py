@@ -37,6 +37,10 @@ class ObjectChanged(OSError):
     """An object was replaced while a reader was reading it."""
 
 
+class BadKey(ValueError):
+    """A key, or one below a prefix, is none that the store's client can name, such as one with a tab."""
+
+
 class StoreRefused(StoreUnavailable):
     """A store answers, but not to these credentials; the message names neither key nor password."""
 

@@ -215,3 +215,22 @@ def test_listings_are_written_once(ingestion: Ingestion) -> None:
     listing = Listing.from_bytes(ingestion.objects.get(ingestion.prefix("batch-x") + LISTING))
     assert [entry.uri for entry in listing.entries] == [f"s3://{ingestion.landing}/in/a.csv"]
     assert output.manifest.created_at == listing.listed_at
+
+
+@pytest.mark.parametrize("name", ["a\tb.csv", "a\n.csv"])
+def test_a_key_that_cannot_be_read_is_named(ingestion: Ingestion, name: str) -> None:
+    ingestion.put(name, "a\n1\n")
+    message = (
+        rf"^spec\.source\.object\.uri 's3://.*': the key {re.escape(repr('in/' + name))} holds '\\.', so it cannot"
+    )
+    with pytest.raises(Stalled, match=message) as refused:
+        ingestion.run(ingestion.spec())
+    assert refused.value.reason is Reason.SOURCE_UNREADABLE
+
+
+def test_a_uri_that_no_key_can_have_is_refused(ingestion: Ingestion) -> None:
+    for path, fault in (("in/a\tb.csv", r"the key 'in/a\\tb.csv' holds '\\t'"), ("in//a.csv", "the key 'in//a.csv'")):
+        with pytest.raises(Stalled, match=rf"^spec\.source\.object\.uri 's3://.*: {fault}") as refused:
+            ingestion.run(ingestion.spec(uri=f"s3://{ingestion.landing}/{path}"))
+        assert refused.value.reason is Reason.SOURCE_UNREADABLE
+        assert refused.value.message.isprintable()

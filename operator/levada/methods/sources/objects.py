@@ -22,7 +22,7 @@ from levada.methods.sources.secrets import secret_values
 from levada.resources.conditions import Reason
 from levada.resources.dataset import ObjectSource, Source
 from levada.stores.objects import S3Objects
-from levada.stores.ports import BucketNotFound, ObjectChanged, ObjectInfo, ObjectNotFound, StoreRefused
+from levada.stores.ports import BadKey, BucketNotFound, ObjectChanged, ObjectInfo, ObjectNotFound, StoreRefused
 
 _RANGE = 4 << 20  # bytes of a request
 _AHEAD = 3  # requests under way
@@ -121,6 +121,9 @@ class S3Source:
             raise Stalled(
                 Reason.SOURCE_NOT_FOUND, f"{error}: create it, or correct {self._field}.uri {self._spec.uri}"
             ) from error
+        except BadKey as error:
+            why = f"{self._field}.uri {self._spec.uri!r}: {error}, so it cannot be read: rename it, or correct the uri"
+            raise Stalled(Reason.SOURCE_UNREADABLE, why) from error
         except StoreRefused as error:
             raise Stalled(Reason.ACCESS_DENIED, f"{self._spec.uri}: {error}") from error
         except (ObjectChanged, ObjectNotFound) as error:
