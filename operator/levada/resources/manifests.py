@@ -156,7 +156,11 @@ class _Reader:
             message = "this is not a manifest: a mapping with apiVersion, kind, metadata and spec is needed"
             self.problems.append(Problem(manifest.file, line, message))
         elif data.get("kind") == "List" and data.get("apiVersion") == "v1":
-            for index, item in enumerate(data.get("items") or []):
+            items = data.get("items") or []
+            if not isinstance(items, list):
+                self.problems.append(manifest.problem(("items",), f"items: {items!r} must be a list of manifests"))
+                return
+            for index, item in enumerate(items):
                 path = (*manifest.path, "items", index)
                 self._manifest(_Manifest(manifest.file, manifest.folder, manifest.document, path, item))
         elif (passed_over := _not_ours(manifest)) is not None:

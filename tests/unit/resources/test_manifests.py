@@ -61,7 +61,7 @@ def test_k8s1_all_that_is_wrong_is_told_at_once_in_the_order_of_lines(tmp_path: 
         """\
 apiVersion: levada.dev/v1alpha1
 kind: Dataset
-metadata: {name: flights, labels: {tier: 1}}
+metadata: {name: flights, labels: {tier: 1, late: y}}
 spec:
   sorce: {}
   format:
@@ -71,6 +71,8 @@ spec:
     )
     assert problems(path) == [
         f"{path}:3: Dataset flights: metadata.labels.tier: 1 must be text; put it in quotes",
+        f"{path}:3: Dataset flights: metadata.labels.late: true must be text; put it in quotes (YAML reads y, yes, on, n, "
+        "no and off without them as true or false)",
         f"{path}:5: Dataset flights: spec.sorce: unknown field, did you mean source?",
         f"{path}:7: Dataset flights: spec.format.type: 'cvs' is not allowed; did you mean csv?",
         f"{path}:8: Dataset flights: spec.retries: 'many' must be a whole number",
@@ -264,6 +266,12 @@ def test_x8_a_list_holds_manifests(tmp_path: Path) -> None:
     assert problem.message == "spec.retries: is 99; it must be at most 20"
     assert problem.line is not None
     assert "retries: 99" in path.read_text().splitlines()[problem.line - 1]
+
+
+@pytest.mark.parametrize("items", [5, "all", {"a": 1}])
+def test_x8_a_list_whose_items_are_none_is_refused_in_one_sentence(items: Any, tmp_path: Path) -> None:
+    path = write(tmp_path, {"apiVersion": "v1", "kind": "List", "items": items})
+    assert problems(path) == [f"{path}:3: List: items: {items!r} must be a list of manifests"]
 
 
 def test_x8_a_resource_that_is_given_twice_is_refused_with_both_places(tmp_path: Path) -> None:
