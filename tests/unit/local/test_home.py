@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
@@ -10,6 +11,7 @@ from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 import pytest
 
 from levada.engines.local.home import Home, Unchangeable, with_status
+from levada.errors import LevadaError
 from levada.resources import Dataset, ModelCandidate
 from tests.unit.planners.worlds import dataset, feature_set
 
@@ -36,6 +38,48 @@ def test_x5_a_file_that_does_not_fit_is_named_and_leaves_nothing_behind(home: Ho
         setrlimit(RLIMIT_FSIZE, (soft, hard))
 
     assert [path for path in home.root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value"),
+        ('{"resource": {"kind": "Dataset"}}', "'owner'"),
+        ("[]", "list indices"),
+        ('{"resource": {"kind": "Wheel"}, "owner": null, "recorded": []}', "'Wheel'"),
+    ],
+)
+def test_x5_a_file_that_makes_no_sense_is_named_with_what_to_do(home: Home, text: str, why: str) -> None:
+    home.apply(dataset())
+    (path,) = home.root.glob("resources/*/*/*.json")
+    path.write_text(text)
+
+    with pytest.raises(LevadaError, match=f"^{path} is damaged.*{why}.*or remove it and run the resource's manifest"):
+        list(home.all())
+
+
+def test_x5_a_field_of_another_version_is_named(home: Home) -> None:
+    home.apply(dataset())
+    (path,) = home.root.glob("resources/*/*/*.json")
+    data = json.loads(path.read_text())
+    data["resource"]["spec"]["wheels"] = 4
+    path.write_text(json.dumps(data))
+
+    with pytest.raises(LevadaError, match=r"of another version of Levada \(spec\.wheels: Extra inputs are not"):
+        home.get(dataset().ref)
+
+
+@pytest.mark.parametrize(("durable", "syncs"), [(True, 1), (False, 0)])
+def test_x5_what_is_written_survives_a_power_failure_unless_the_settings_do_without(
+    home: Home, monkeypatch: pytest.MonkeyPatch, durable: bool, syncs: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("levada.engines.local.home._durable", lambda: durable)
+    monkeypatch.setattr(os, "fsync", seen.append)
+
+    home.apply(dataset())
+
+    assert len(seen) == syncs
 
 
 def test_k8s1_a_new_resource_has_generation_1_and_a_uid(home: Home) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from levada.engines.local.home import remove_job
-from levada.engines.local.job_folder import outdated
+from levada.engines.local.job_folder import outdated, read_state
 from levada.engines.retention import KEPT
+from levada.errors import LevadaError
 
 
 def folders(root: Path, *phases: str) -> list[Path]:
@@ -68,3 +69,11 @@ def test_x5_a_job_whose_removal_is_interrupted_still_says_whose_it_is(
     monkeypatch.undo()
     remove_job(job)
     assert not job.exists()
+
+
+def test_x5_a_state_that_makes_no_sense_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (job,) = folders(tmp_path, "succeeded")
+    (job / "state.json").write_text("")
+
+    with pytest.raises(LevadaError, match=f"{job}/state.json is damaged.*remove {job}, and the job is done again"):
+        read_state(job)

@@ -11,31 +11,62 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from levada.errors import Stalled
+from pydantic import ValidationError
+
+from levada.errors import LevadaError, Stalled
 from levada.names import Kind
 from levada.resources import RESOURCES, AnyResource, Ref
 from levada.resources.conditions import Reason
 from levada.resources.immutable import immutable_changes
+from levada.resources.sentences import dotted
 from levada.resources.status import Status
+from levada.settings import Settings
 from levada.stores.failpoints import after_write
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a reader never sees a part of it. An OSError names the file."""
+    """Write a file whole or not at all; a reader never sees a part of it, nor does one after a power failure unless
+    the settings do without that. An OSError names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(data)
+        with unfinished.open("wb") as file:
+            file.write(data)
+            if _durable():
+                file.flush()
+                os.fsync(file.fileno())
         unfinished.rename(path)
     except OSError as error:  # that the disk is full is said without a name
         unfinished.unlink(missing_ok=True)
         error.filename = str(path)
         raise
     after_write(f"file {path.name}")
+
+
+@cache
+def _durable() -> bool:
+    return Settings().local_durable
+
+
+@contextmanager
+def understanding(path: Path, instead: str) -> Iterator[None]:
+    """Around what makes sense of a file of the home: an error in that names the file, and what to do `instead`."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            why = f"{dotted(first['loc'])}: {first['msg']}"
+        raise LevadaError(
+            f"{path} is damaged, or of another version of Levada ({why}): run that version, or {instead}"
+        ) from error
 
 
 def remove_job(folder: Path) -> None:
@@ -77,16 +108,15 @@ class Home:
     def get(self, ref: Ref) -> Record | None:
         """The record of a resource, or None."""
         try:
-            data = json.loads(self._path(ref).read_bytes())
+            return _read(self._path(ref))
         except FileNotFoundError:
             return None
-        return _from_data(data)
 
     def all(self) -> Iterator[Record]:
         """Every record, in the order of kinds, namespaces and names."""
         for kind in Kind:
             for path in sorted((self._resources / kind.value).glob("*/*.json")):
-                yield _from_data(json.loads(path.read_bytes()))
+                yield _read(path)
 
     def save(self, record: Record) -> None:
         """Write a record."""
@@ -139,9 +169,10 @@ class Home:
         """The folders of a resource's jobs; each is named as the job."""
         found = []
         for input_file in sorted(self.jobs.glob(f"{ref.namespace}/*/input.json")):
-            owner = json.loads(input_file.read_bytes())["owner"]
-            if (owner["kind"], owner["name"]) == (ref.kind.value, ref.name):
-                found.append(input_file.parent)
+            with understanding(input_file, f"remove {input_file.parent}"):
+                owner = json.loads(input_file.read_bytes())["owner"]
+                if (owner["kind"], owner["name"]) == (ref.kind.value, ref.name):
+                    found.append(input_file.parent)
         return found
 
     def serving(self, ref: Ref) -> Path:
@@ -178,6 +209,12 @@ def _to_data(record: Record) -> dict[str, Any]:
         "recorded": sorted(record.recorded),
         "checkedServing": record.checked_serving,
     }
+
+
+def _read(path: Path) -> Record:
+    data = path.read_bytes()
+    with understanding(path, "remove it and run the resource's manifest again"):
+        return _from_data(json.loads(data))
 
 
 def _from_data(data: dict[str, Any]) -> Record:

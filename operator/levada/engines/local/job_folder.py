@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from levada.engines import retention
-from levada.engines.local.home import write_atomically
+from levada.engines.local.home import understanding, write_atomically
 from levada.engines.progress import combined
 from levada.planners.plan import JobState
 from levada.resources import Ref
@@ -24,10 +24,13 @@ _TAIL = 4096  # bytes at the end of a progress file that hold its last record
 def write_input(folder: Path, wanted: StepInput) -> None:
     """Write what the steps of a job are given; the spec may have been edited since the job was stopped."""
     path = folder / "input.json"
-    if path.exists() and StepInput.from_bytes(path.read_bytes()).completions != wanted.completions:
-        # What the index of so many has done is not what the same index of another number has to do.
-        for index in folder.glob("*/"):
-            shutil.rmtree(index)
+    if path.exists():
+        with understanding(path, f"remove {folder}, and the job is done again"):
+            before = StepInput.from_bytes(path.read_bytes())
+        if before.completions != wanted.completions:
+            # What the index of so many has done is not what the same index of another number has to do.
+            for index in folder.glob("*/"):
+                shutil.rmtree(index)
     write_atomically(path, wanted.to_bytes())
 
 
@@ -106,21 +109,22 @@ def write_state(folder: Path, state: JobState) -> None:
 
 def read_state(folder: Path) -> tuple[Ref, JobState] | None:
     """How a job ended, and whose it is; None if it has not ended."""
-    try:
-        data = json.loads((folder / "state.json").read_bytes())
-        owner = StepInput.from_bytes((folder / "input.json").read_bytes()).owner
-    except FileNotFoundError:
+    path = folder / "state.json"
+    if not path.exists() or not (folder / "input.json").exists():
         return None
-    state = JobState(
-        name=folder.name,
-        phase=data["phase"],
-        results=tuple(results(folder)),
-        error=StepError.model_validate(data["error"]) if data["error"] else None,
-        retries=data["retries"],
-        last_failure=data["lastFailure"],
-        started_at=datetime.fromisoformat(data["startedAt"]),
-        finished_at=datetime.fromisoformat(data["finishedAt"]),
-    )
+    with understanding(path, f"remove {folder}, and the job is done again"):
+        data = json.loads(path.read_bytes())
+        owner = StepInput.from_bytes((folder / "input.json").read_bytes()).owner
+        state = JobState(
+            name=folder.name,
+            phase=data["phase"],
+            results=tuple(results(folder)),
+            error=StepError.model_validate(data["error"]) if data["error"] else None,
+            retries=data["retries"],
+            last_failure=data["lastFailure"],
+            started_at=datetime.fromisoformat(data["startedAt"]),
+            finished_at=datetime.fromisoformat(data["finishedAt"]),
+        )
     return Ref(owner.kind, owner.namespace, owner.name), state
 
 
