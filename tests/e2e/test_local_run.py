@@ -120,6 +120,18 @@ def test_eval3_the_report_can_be_opened_from_the_home(finished: Pipeline) -> Non
 
     assert len(reports) == 2
     assert all("<svg" in report.read_text() for report in reports)
+    assert all("rocAuc" in json.loads(report.with_suffix(".json").read_text())["metrics"] for report in reports)
+
+
+def test_dep1_a_model_of_classes_that_are_texts_is_served_and_scores(tmp_path: Path) -> None:
+    pipeline = small_pipeline(tmp_path / "p", rows=300)
+    text = PIPELINE.replace("returned = 1 AS returned", "CASE returned WHEN 1 THEN 'back' ELSE 'kept' END AS returned")
+    pipeline.write("pipeline.yaml", text)
+    outcome = pipeline.run()
+    assert outcome.code == 0, outcome.err
+    made = outcome.resources()
+    assert condition(made["Deployment/returns"], "Ready")["status"] == "True"
+    assert "300 rows" in condition(made["ScoringRun/all-orders"], "Ready")["message"]
 
 
 @pytest.fixture

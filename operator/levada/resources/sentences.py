@@ -108,7 +108,9 @@ def _bound(sort: str, context: dict[str, Any], given: Any) -> str:
     if wanted == "a whole number" and isinstance(given, float) and given.is_integer():
         return f"{_shown(given)} has more than 64 bits; write a smaller number"
     hint = "; put it in quotes" if wanted == "text" and isinstance(given, int | float) else ""
-    if wanted in ("a number", "a whole number") and isinstance(given, str):
+    if wanted == "text" and isinstance(given, bool):
+        hint += " (YAML reads y, yes, on, n, no and off without them as true or false)"
+    elif wanted in ("a number", "a whole number") and isinstance(given, str):
         hint = _of_number(given)
     elif wanted == "true or false" and given in ("true", "false"):
         hint = "; remove the quotes"

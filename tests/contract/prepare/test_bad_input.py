@@ -47,6 +47,15 @@ def test_prep1_columns_of_two_batches_that_differ_only_in_case_are_refused(world
     assert "the columns 'size' and 'Size'" in stalled.value.message
 
 
+def test_prep1_a_column_that_is_called_as_a_word_of_sql_is_told_to_need_quotes(world: World) -> None:
+    world.add_batch("numbers", {"id": [1], "at": [1], "left": [1]})
+    with pytest.raises(Stalled) as stalled:
+        world.prepare("numbers", NUMBERS | {"query": "SELECT id, at FROM numbers"})
+    assert stalled.value.message.startswith("spec.query, line 1: ")
+    assert stalled.value.message.endswith('a column whose name is a word of SQL needs quotes: write "at"')
+    world.prepare("numbers", NUMBERS | {"query": 'SELECT id, "at" FROM numbers'})
+
+
 QUERIES = {
     "not SQL": ("SELEC id FROM numbers", Reason.INVALID_QUERY, ("spec.query, line 1", "SELEC")),
     "reads a file": ("SELECT * FROM read_csv('/etc/passwd')", Reason.INVALID_QUERY, ("read_csv",)),

@@ -71,8 +71,8 @@ spec:
     )
     assert problems(path) == [
         f"{path}:3: Dataset flights: metadata.labels.tier: 1 must be text; put it in quotes",
-        f"{path}:3: Dataset flights: metadata.labels.late: true must be text; put it in quotes (YAML reads y, yes, on, n, "
-        "no and off without them as true or false)",
+        f"{path}:3: Dataset flights: metadata.labels.late: true must be text; put it in quotes (YAML reads y, yes, on, "
+        "n, no and off without them as true or false)",
         f"{path}:5: Dataset flights: spec.sorce: unknown field, did you mean source?",
         f"{path}:7: Dataset flights: spec.format.type: 'cvs' is not allowed; did you mean csv?",
         f"{path}:8: Dataset flights: spec.retries: 'many' must be a whole number",

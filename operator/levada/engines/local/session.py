@@ -100,7 +100,7 @@ def report_path(home: Home, candidate: ModelCandidate) -> Path | None:
 
 
 async def export_reports(home: Home, engine: LocalEngine, stores: Stores) -> None:
-    """Copy the evaluation reports that are new to the home, where a browser can open them."""
+    """Copy the evaluation reports that are new to the home, where a browser can open them, and the same as JSON."""
     for record in engine.records.values():
         if isinstance(record.resource, ModelCandidate):
             path = report_path(home, record.resource)
@@ -109,4 +109,6 @@ async def export_reports(home: Home, engine: LocalEngine, stores: Stores) -> Non
             evaluation = record.resource.status.evaluation
             assert evaluation is not None
             objects, _ = await stores.for_steps()
-            write_atomically(path, await asyncio.to_thread(objects.get, objects.key(evaluation.report)))
+            page = objects.key(evaluation.report)
+            for key, copy in ((page.removesuffix(".html") + ".json", path.with_suffix(".json")), (page, path)):
+                write_atomically(copy, await asyncio.to_thread(objects.get, key))

@@ -126,14 +126,28 @@ def add_query(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str
     Raises Stalled if DuckDB does not see a single SELECT, or cannot run it.
     """
     text = statement(sql)
-    with explained(lines_before=0):
-        statements = connection.extract_statements(text)
+    try:
+        with explained(lines_before=0):
+            statements = connection.extract_statements(text)
+    except Stalled as stalled:
+        raise Stalled(stalled.reason, stalled.message + _advice(connection, text)) from stalled
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise Stalled(Reason.INVALID_QUERY, f"{FIELD}: it is not a single SELECT")
     with explained(lines_before=1):
         connection.execute(f"CREATE VIEW {QUERY} AS\n{text}")
         described = connection.execute(f"DESCRIBE {QUERY}").fetchall()
         return [(name, row[1]) for name, row in zip(connection.sql(text).columns, described, strict=True)]
+
+
+def _advice(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    """What may be wrong with a text that does not parse: a column whose name is a word of SQL, without quotes."""
+    found = connection.execute(
+        "SELECT DISTINCT column_name FROM duckdb_columns() JOIN duckdb_keywords() ON lower(column_name) = keyword_name "
+        "WHERE NOT internal AND keyword_category IN ('reserved', 'type_function') ORDER BY 1"
+    ).fetchall()
+    words = [name for (name,) in found if re.search(rf"(?<![\w\".]){name}(?![\w\"])", text, re.IGNORECASE)]
+    quoted = " and ".join(map(quote, words))
+    return f"; a column whose name is a word of SQL needs quotes: write {quoted}" if words else ""
 
 
 @contextmanager
