@@ -205,7 +205,9 @@ def test_x5_children_are_applied_over_what_is_known_of_them_only(empty_space: Sp
     changed = cluster.apply(suspended, (made["uid"], made["resourceVersion"]))["metadata"]
     with pytest.raises(Conflict):
         cluster.apply(wanted, (made["uid"], made["resourceVersion"]))
-    cluster.delete(Ref(Kind.DATASET, space.namespace, "shops"), made["uid"])
+    client.CustomObjectsApi(connection).delete_namespaced_custom_object(
+        names.GROUP, names.VERSION, space.namespace, PLURALS[Kind.DATASET], "shops"
+    )
     with pytest.raises(Conflict):  # it is not made again by who thinks that it is still there
         cluster.apply(wanted, (made["uid"], changed["resourceVersion"]))
 
@@ -221,7 +223,6 @@ def test_x5_a_replica_that_is_not_active_writes_nothing(empty_space: Space, conn
         lambda: cluster.make_job(job),
         lambda: cluster.delete_job(job),
         lambda: cluster.apply(job, None),
-        lambda: cluster.delete(ref, "1"),
         lambda: cluster.write_status(ref, "1", {}),
         lambda: cluster.apply_inference_service(job, None),
         lambda: cluster.delete_inference_service(job),

@@ -117,6 +117,6 @@ def test_x5_deleting_what_is_gone_is_well(answering: Any) -> None:
     for code in (404, 409):
         cluster, asked = answering(code, status("another by now"))
 
-        cluster.delete(REF, "uid")
+        cluster.delete_job({"metadata": {"name": "shops-ingest-1", "namespace": "here", "uid": "uid"}})
 
         assert len(asked) == 1

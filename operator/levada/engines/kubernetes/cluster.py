@@ -159,11 +159,6 @@ class Cluster:
         applied: Document = json.loads(answer.data)
         return applied
 
-    def delete(self, ref: Ref, uid: str) -> None:
-        """Delete a resource, unless it is another by now."""
-        where = {"namespace": ref.namespace, "plural": PLURALS[ref.kind], "name": ref.name}
-        self._delete(ref.kind.value, self._custom.delete_namespaced_custom_object, uid, **_CUSTOM, **where)
-
     def inference_services(self) -> Iterator[Document]:
         """All InferenceServices of Levada's. Raises Missing."""
         listed = {**_INFERENCE, "label_selector": names.LABEL_KIND}
