@@ -46,14 +46,18 @@ def from_source(context: StepContext, prefix: str, make: Callable[[], T]) -> T:
         return make()
     except Stalled as stalled:
         context.objects.delete_prefix(prefix + SOURCE)
-        others = set(range(context.input.completions)) - {context.index}
-        if not isinstance(stalled, SourceChanged) or not others <= _ended(context):
+        if not isinstance(stalled, SourceChanged) or not others_ended(context):
             raise
     try:
         return make()
     except Stalled:
         context.objects.delete_prefix(prefix + SOURCE)
         raise
+
+
+def others_ended(context: StepContext) -> bool:
+    """Whether no other index may be at work."""
+    return set(range(context.input.completions)) - {context.index} <= _ended(context)
 
 
 def do_shares(context: StepContext, place: str, share: Callable[[int], Artifact]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -146,12 +146,15 @@ class S3Objects:
         # Not every server lists in the order of the keys' bytes.
         return iter(sorted(found, key=lambda info: info.key))
 
+    def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), 1000):
+            with self.errors(keys[start]):
+                obstore.delete(self._store, list(keys[start : start + 1000]))
+            after_write(f"delete {keys[start]} …")
+
     def delete_prefix(self, prefix: str) -> int:
         keys = [info.key for info in self.list(prefix)]
-        for start in range(0, len(keys), 1000):
-            with self.errors(prefix):
-                obstore.delete(self._store, keys[start : start + 1000])
-            after_write(f"delete {prefix}")
+        self.delete(keys)
         return len(keys)
 
     def read_range(self, info: ObjectInfo, start: int, stop: int) -> memoryview:

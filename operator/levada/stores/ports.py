@@ -93,6 +93,9 @@ class Objects(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects below a prefix, in the order of their keys."""
 
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects, as far as they are there."""
+
     def delete_prefix(self, prefix: str) -> int:
         """Delete everything below a prefix; how many objects there were."""
 

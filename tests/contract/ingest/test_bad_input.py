@@ -27,6 +27,7 @@ def _refused(ingestion: Ingestion, reason: Reason, message: str, declared: bool 
     prefix = ingestion.prefix("batch-bad")
     for name in (MANIFEST, LISTING, SCHEMA):
         assert ingestion.objects.info(prefix + name) is None
+    assert list(ingestion.objects.list(prefix)) == []
     assert ingestion.catalogue.lineage("batch-bad") == []
     assert ingestion.catalogue.pending_events() == []
 
@@ -127,3 +128,9 @@ def test_declared_columns_that_differ_in_case_only_are_refused(ingestion: Ingest
     schema = {"columns": [{"name": "a", "type": "int64"}, {"name": "A", "type": "int64"}]}
     message = r"^the columns 'a' \(in spec\.schema\.columns\) and 'A' \(in spec\.schema\.columns\) are one for SQL"
     _refused(ingestion, Reason.INVALID_DATA, message, schema=schema)
+
+
+def test_a_refused_check_leaves_nothing_either(ingestion: Ingestion) -> None:
+    ingestion.put("a.csv", GOOD)
+    checks = [{"column": "a", "min": 5, "onViolation": "refuse"}]
+    _refused(ingestion, Reason.QUALITY_REFUSED, "^the batch is refused: 1 values", quality=checks)

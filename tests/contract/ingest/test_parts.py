@@ -17,6 +17,7 @@ from levada.steps.ingest import whole
 from levada.steps.ingest.commit import Draft
 from levada.steps.ingest.whole import examine
 from levada.steps.io import IngestOutput
+from tests.conftest import s3_client
 from tests.contract.ingest.conftest import Batch, Ingestion
 
 CHECKS = [
@@ -176,3 +177,23 @@ def test_a_user_error_ends_the_process_with_65_and_one_sentence(ingestion: Inges
     assert termination.error is not None
     assert termination.error.reason.value == "InvalidData"
     assert termination.error.message.startswith("a.csv is empty: remove it")
+
+
+def test_a_batch_holds_what_its_manifest_names_whatever_was_there_before(ingestion: Ingestion) -> None:
+    """Files were renamed and taken away after other parts had copied them."""
+    for number in range(4):
+        ingestion.put(f"{number}.csv", "a\n1\nbad,line\n" if number != 1 else "")
+    step = ingestion.input(ingestion.spec(schema={"columns": [{"name": "a", "type": "int64"}]}), "batch-x", parts=3)
+    assert [ingestion.process(step, index)[0] for index in range(3)] == [0, 65, 0]
+    landing = s3_client(ingestion.endpoints.objects)
+    for number in range(4):
+        landing.remove_object(ingestion.landing, f"in/{number}.csv")
+    ingestion.put("new.csv", "a\n2\n")
+    code, termination = ingestion.process(step, 1)
+    assert code == 0
+    output = ingestion.output(termination)
+    assert output is not None
+    batch = Batch(ingestion, output)
+    kept = {key for key in batch.digests() if key.split("/")[0] in ("original", "typed", "quarantine")}
+    assert kept == {"original/new.csv", "typed/00000.parquet"}
+    assert [row["a"] for row in batch.rows] == [2]

@@ -202,6 +202,14 @@ def test_a_listing_is_whole_when_it_has_several_pages(objects: S3Objects) -> Non
     assert list(objects.list("many/")) == []
 
 
+def test_objects_are_deleted_as_far_as_they_are_there(objects: S3Objects) -> None:
+    for key in ("p/a", "p/ab", "q"):
+        objects.put(key, b"x")
+    objects.delete(["p/a", "p/gone", "q"])
+    objects.delete([])
+    assert [info.key for info in objects.list("")] == ["p/ab"]
+
+
 def test_deleting_a_prefix_leaves_its_neighbours(objects: S3Objects) -> None:
     for key in ("p/a/1", "p/a/2", "p/ab", "q"):
         objects.put(key, b"x")

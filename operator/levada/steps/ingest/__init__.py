@@ -7,7 +7,8 @@ line, column, reason, raw text); `receipts/` (the share of each index); last of 
 sees the receipts of all commits the batch. Every file follows from listing and schema alone, so that whoever is killed
 leaves nothing that a second attempt would not write again, byte for byte.
 
-A batch that cannot be made gives its listing up, so that the next attempt sees the source as it is then.
+A batch that cannot be made gives its listing up, so that the next attempt sees the source as it is then, and leaves
+nothing once no index is at work with it; what an attempt with other files has left goes before the manifest is written.
 """
 
 from __future__ import annotations

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from levada import names
+from levada.errors import Stalled
 from levada.methods.formats import FORMATS
 from levada.methods.quality import expand
 from levada.methods.sources import Access, open_source
 from levada.settings import Settings
-from levada.steps.agreed import agreed_listing, do_shares, from_source, receipts
+from levada.steps.agreed import agreed_listing, do_shares, from_source, others_ended, receipts
 from levada.steps.context import StepContext
 from levada.steps.ingest.announce import committed
-from levada.steps.ingest.commit import build_manifest, drafted, quality_results
+from levada.steps.ingest.commit import build_manifest, drafted, forget_unnamed, quality_results
 from levada.steps.ingest.listing import agreed_schema
 from levada.steps.ingest.part import Part, must_stage
 from levada.steps.ingest.receipt import Receipt, receipts_prefix
@@ -22,8 +23,16 @@ from levada.steps.io import IngestOutput, IngestWork
 
 
 def make_batch(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput | None:
-    """Do the share of this index; the batch, if it was the last that was missing."""
-    return from_source(context, prefix, lambda: _make(context, work, prefix))
+    """Do the share of this index; the batch, if it was the last that was missing.
+
+    Of a batch that is refused nothing stays, unless another index may still be at work with it.
+    """
+    try:
+        return from_source(context, prefix, lambda: _make(context, work, prefix))
+    except Stalled:
+        if others_ended(context) and context.objects.info(prefix + names.MANIFEST) is None:
+            context.objects.delete_prefix(prefix)
+        raise
 
 
 def _make(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput | None:
@@ -52,6 +61,7 @@ def _make(context: StepContext, work: IngestWork, prefix: str) -> IngestOutput |
             draft = examine(context, prefix, schema.columns, by_batch, draft)
         quality = quality_results(by_rows, by_batch, draft)
         manifest = build_manifest(context, work.batch, listing, spec.schema_, schema, quality, draft)
+        forget_unnamed(context.objects, prefix, manifest)
         data, _ = context.put_manifest(prefix + names.MANIFEST, manifest)
         return committed(context, prefix, data)
 

@@ -13,6 +13,7 @@ from levada.resources.dataset import DataSchema
 from levada.steps.context import StepContext
 from levada.steps.ingest.profile import Sketch, column_profile, merge
 from levada.steps.ingest.receipt import BatchSchema, FileReceipt, Receipt
+from levada.stores.ports import Objects
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ def build_manifest(
         profile=profile,
         created_at=listing.listed_at,
     )
+
+
+def forget_unnamed(objects: Objects, prefix: str, manifest: BatchManifest) -> None:
+    """Delete what an attempt with other files has left: the folders of a batch hold what its manifest names.
+
+    Whoever commits has the receipts of all indexes, so that none of them writes any more; another who commits at the
+    same time names the same files. Rows under `staged/` it may still read.
+    """
+    named = {prefix + file.key for file in [*manifest.originals, *manifest.typed, *manifest.quarantine]}
+    found = [info.key for folder in ("original/", "typed/", "quarantine/") for info in objects.list(prefix + folder)]
+    objects.delete([key for key in found if key not in named])
 
 
 def quality_results(by_rows: Sequence[Demand], by_batch: Sequence[Demand], draft: Draft) -> list[QualityResult]:
