@@ -16,7 +16,7 @@ from levada.engines.kubernetes.inference import ScorerPods
 from levada.engines.kubernetes.jobs import StepPods
 from levada.names import Kind
 from levada.planners import plan
-from levada.planners.plan import Observed
+from levada.planners.plan import Observed, Plan
 from levada.resources import Dataset
 from levada.stores.ports import Catalogue, Objects, Triggers
 
@@ -226,6 +226,19 @@ def test_x5_a_job_that_the_api_server_finds_invalid_stalls_its_resource(monkeypa
     assert "containers[0].image: Required value" in stalled[0]["message"]
     # It is asked for once more each time, which is one decision.
     assert cluster.decided == [("stalled", "InvalidSpec"), ("execution-started", "Progressing")]
+
+
+def test_k8s1_a_warning_becomes_an_event_once_it_stands_in_the_status() -> None:
+    async def told() -> list[str]:
+        engine = engine_of(Refusing(Conflict("changed")))
+        engine.resource_changed(Kind.DATASET, running())
+        for warnings in (["7 rows were set aside"], ["7 rows were set aside", "2 files are empty"]):
+            seen = engine._picture.seen(Dataset.model_validate(SHOPS).ref)
+            assert seen is not None
+            await engine._write_status_of(seen, Plan(seen.resource.status.model_copy(update={"warnings": warnings})))
+        return [occurrence.note for occurrence in engine.events._waiting]
+
+    assert asyncio.run(told()) == ["7 rows were set aside", "2 files are empty"]
 
 
 def test_x5_an_error_of_the_operators_own_is_said_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
