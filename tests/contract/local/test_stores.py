@@ -8,9 +8,11 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from levada.engines.local.access import catalogue_of
 from levada.engines.local.keeper import ServerFailed
 from levada.engines.local.servers import LocalServers
 from levada.engines.local.stores import Stores
@@ -69,6 +71,30 @@ async def test_x5_a_server_that_nothing_asks_for_is_started_anew_as_well(tmp_pat
         await eventually(lambda: listens(port))
         watching.cancel()
         await stores.close()
+
+
+async def test_x8_an_engine_that_needs_no_server_starts_them_for_another_process(tmp_path: Path) -> None:
+    (tmp_path / "resources").mkdir()
+
+    def audit() -> list[dict[str, Any]]:
+        with catalogue_of(tmp_path) as catalogue:
+            return catalogue.audit(None, 10)
+
+    with LocalServers(tmp_path, durable=False) as servers:
+        stores = Stores(servers, tmp_path)
+        watching = asyncio.create_task(stores.watch())
+
+        assert await asyncio.to_thread(audit) == []
+        assert not servers.asked
+        watching.cancel()
+        await stores.close()
+
+
+def test_x8_an_engine_that_does_not_answer_is_not_waited_for_forever(tmp_path: Path) -> None:
+    with LocalServers(tmp_path, durable=False) as servers:
+        assert LocalServers.ask(tmp_path, patience=0.2) is None
+        assert servers.asked
+    assert LocalServers.ask(tmp_path) is None
 
 
 async def test_x5_a_server_that_ends_again_at_once_is_told_of_and_not_waited_for(tmp_path: Path) -> None:

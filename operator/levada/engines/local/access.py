@@ -44,7 +44,7 @@ def home_of(root: Path) -> Home:
 def settings_of(root: Path) -> Iterator[Settings]:
     """Settings that lead to a home's stores."""
     home_of(root)
-    running = LocalServers.running(root)
+    running = LocalServers.ask(root)
     if running is not None:
         yield from_environment(running.environment())
         return

@@ -2,17 +2,17 @@
 
 Everything lies below `<home>/servers/`: data, logs, random credentials that only the owner can read. Servers listen on
 loopback at free ports, start when first asked for, and end with the engine, however the engine ends. A home belongs to
-one engine at a time; another process finds the servers of a running engine through `running`.
+one engine at a time; another process finds the servers of a running engine through `running`, or has them started.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,6 +23,9 @@ from levada.engines.local.embedded import Nats, Postgres, SeaweedFS
 from levada.engines.local.keeper import Keeper
 from levada.engines.local.managed import Server
 from levada.errors import LevadaError
+
+ASK_SECONDS = 30.0  # that another engine has to start its servers
+_ASKED = "asked"  # a file that is there while another process asks for the servers
 
 
 class HomeInUse(LevadaError):
@@ -108,7 +111,8 @@ class LocalServers:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         self._lock = lock
-        self._endpoints_file.unlink(missing_ok=True)
+        for left in (self._endpoints_file, self._root / _ASKED):
+            left.unlink(missing_ok=True)
         self._credentials = _credentials(self._root / "credentials.json")
         return self
 
@@ -139,7 +143,13 @@ class LocalServers:
             postgres, nats, objects = pool.submit(self.postgres), pool.submit(self.nats), pool.submit(self.objects)
             endpoints = Endpoints(postgres.result(), nats.result(), objects.result())
         _write_private(self._endpoints_file, json.dumps(asdict(endpoints)))
+        (self._root / _ASKED).unlink(missing_ok=True)
         return endpoints
+
+    @property
+    def asked(self) -> bool:
+        """Whether another process asks for the servers."""
+        return (self._root / _ASKED).exists()
 
     def revive(self) -> None:
         """Start servers anew that have ended by themselves, at their addresses; raises ServerFailed where one can't be,
@@ -167,15 +177,22 @@ class LocalServers:
 
         An engine that is still starting counts as none.
         """
-        root = home / "servers"
+        if not _is_in_use(home):
+            return None
         try:
-            with (root / "lock").open() as lock, contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            known = json.loads((root / "endpoints.json").read_text())
+            known = json.loads((home / "servers" / "endpoints.json").read_text())
         except FileNotFoundError:
             return None
         return Endpoints(known["postgres"], NatsEndpoint(**known["nats"]), S3Endpoint(**known["objects"]))
+
+    @classmethod
+    def ask(cls, home: Path, patience: float = ASK_SECONDS) -> Endpoints | None:
+        """As `running`; an engine that has not started its servers, for which it may see no need, is asked to."""
+        deadline = time.monotonic() + patience
+        while (found := cls.running(home)) is None and _is_in_use(home) and time.monotonic() < deadline:
+            (home / "servers" / _ASKED).touch()
+            time.sleep(0.1)
+        return found
 
     @property
     def _endpoints_file(self) -> Path:
@@ -190,6 +207,17 @@ class LocalServers:
                 server.start(self._keeper)
                 self._running[kind] = server
             return self._running[kind]
+
+
+def _is_in_use(home: Path) -> bool:
+    try:
+        with (home / "servers" / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _credentials(path: Path) -> dict[str, str]:

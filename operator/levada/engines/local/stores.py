@@ -47,10 +47,11 @@ class Stores:
             await self._started()
 
     async def watch(self) -> None:
-        """Start servers anew that end while nothing asks for them, but scorers do; raises ServerFailed."""
+        """Start servers anew that end while nothing asks for them, but scorers do, and all of them when another process
+        asks; raises ServerFailed."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if self._relay is not None:
+            if self._relay is not None or self._servers.asked:
                 await self._started()
 
     async def close(self) -> None:
