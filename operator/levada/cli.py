@@ -23,7 +23,7 @@ from levada import __version__
 from levada.errors import LevadaError
 from levada.names import PLURALS, SHORT_NAMES, Kind
 from levada.resources import AnyResource, Ref
-from levada.resources.manifests import load_all
+from levada.resources.manifests import Loaded, Problem, load_all
 
 
 class _Commands(TyperGroup):
@@ -54,6 +54,11 @@ EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 130
 # Where there is no terminal, lines are as long as they are: somebody greps them.
 out = Console(width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True)
+
+
+class Engine(StrEnum):
+    LOCAL = "local"
+    KUBERNETES = "kubernetes"
 
 
 class Output(StrEnum):
@@ -189,28 +194,35 @@ def validate(
     home: Annotated[
         Path | None, typer.Option("--home", help="Also compare with the resources of this home.", file_okay=False)
     ] = None,
+    engine: Annotated[Engine, typer.Option("--for", help="Where they are to run.")] = Engine.LOCAL,
     namespace: Namespace = "default",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Check manifests without running anything: fields, queries, expressions, names of strategies, cycles.
 
-    With a home, also that nothing changes that may not. Exit code 0: all are valid; 2: one is not.
+    What one engine carries out the other may refuse: --for kubernetes checks as a cluster would. With a home, also that
+    nothing changes that may not. Exit code 0: all are valid; 2: one is not.
     """
     from levada.planners import refusals
+    from levada.resources.uris import below
 
-    resources = _load(filename, namespace)
-    refused = refusals(resources, datetime.now(UTC), local=True)
+    local = engine is Engine.LOCAL
+    # A cluster takes what is relative from its object store, wherever that is.
+    read = _read(filename, namespace, None if local else lambda uri, _: below("s3://sources", uri))
+    refused = refusals(read.resources, datetime.now(UTC), local=local)
     if home is not None:
-        refused = _unchangeable(home, resources) | refused
+        refused = _unchangeable(home, read.resources) | refused
     for ref, why in refused.items():
         err.print(f"{ref}: {why}", markup=False, highlight=False, soft_wrap=True)
     if output != Output.TABLE:
-        checked = [(resource.ref, refused.get(resource.ref)) for resource in resources]
-        _print_data([{**_named(ref), "valid": why is None, "message": why or ""} for ref, why in checked], output)
-    if refused:
+        checked = [(resource.ref, refused.get(resource.ref)) for resource in read.resources]
+        entries = [{**_named(ref), "valid": why is None, "message": why or ""} for ref, why in checked]
+        _print_data(entries + [_entry(problem) for problem in read.problems], output)
+    if refused or read.problems or not read.resources:
         raise typer.Exit(EXIT_INVALID)
     if output == Output.TABLE:
-        out.print(f"{len(resources)} resource{' is' if len(resources) == 1 else 's are'} valid", highlight=False)
+        count = len(read.resources)
+        out.print(f"{count} resource{' is' if count == 1 else 's are'} valid", highlight=False)
 
 
 @app.command()
@@ -389,15 +401,28 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def _load(
     filenames: Iterable[str], namespace: str, absolute: Callable[[str, Path], str] | None = None
 ) -> list[AnyResource]:
-    resources, problems, notes = load_all(list(filenames), namespace, absolute)
-    for problem in [*notes, *problems]:
+    """The resources of manifests that are all as they should be; ends the command where one is not."""
+    read = _read(filenames, namespace, absolute)
+    if read.problems or not read.resources:
+        raise typer.Exit(EXIT_INVALID)
+    return read.resources
+
+
+def _read(filenames: Iterable[str], namespace: str, absolute: Callable[[str, Path], str] | None) -> Loaded:
+    """What manifests hold; what is wrong with them is said."""
+    read = load_all(list(filenames), namespace, absolute)
+    for problem in [*read.notes, *read.problems]:
         err.print(str(problem), markup=False, highlight=False, soft_wrap=True)
-    if problems:
-        raise typer.Exit(EXIT_INVALID)
-    if not resources:
+    if not read.resources and not read.problems:
         err.print(f"{', '.join(filenames)} holds no Levada resource", markup=False, highlight=False)
-        raise typer.Exit(EXIT_INVALID)
-    return resources
+    return read
+
+
+def _entry(problem: Problem) -> dict[str, Any]:
+    """A manifest that is no resource, beside those that are: its kind and name are there as far as they are known."""
+    kind, _, name = problem.resource.partition(" ")
+    named = {"kind": kind, "namespace": "", "name": name}
+    return {**named, "valid": False, "message": problem.message, "file": problem.file, "line": problem.line}
 
 
 def _unchangeable(home: Path, resources: Iterable[AnyResource]) -> dict[Ref, str]:

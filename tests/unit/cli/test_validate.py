@@ -50,6 +50,57 @@ def test_x8_what_is_valid_and_what_is_not_can_be_read_by_programs(manifest: Path
     assert "SELEC" in bad["message"]
 
 
+def test_x8_manifests_that_cannot_be_read_are_told_to_programs_beside_the_others(manifest: Path) -> None:
+    (manifest.parent / "broken.yaml").write_text(FEATURES)
+    wrong = manifest.parent / "wrong.yaml"
+    wrong.write_text(CANDIDATE.replace("TASK", "5"))
+
+    done = CliRunner().invoke(app, ["validate", "-f", str(manifest.parent), "-o", "json"])
+
+    assert done.exit_code == 2
+    good, refused, unread = json.loads(done.stdout)
+    assert (good["valid"], refused["valid"]) == (True, False)
+    assert unread == {
+        "kind": "ModelCandidate",
+        "namespace": "",
+        "name": "bought",
+        "valid": False,
+        "message": "spec.task: 5 is not allowed; use one of classification, regression, clustering, forecast",
+        "file": str(wrong),
+        "line": 6,
+    }
+
+
+def test_x8_nothing_to_validate_is_an_empty_list(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n")
+
+    done = CliRunner().invoke(app, ["validate", "-f", str(tmp_path), "-o", "json"])
+
+    assert (done.exit_code, json.loads(done.stdout)) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("spec", "local", "kubernetes"),
+    [
+        ("source: {type: object, object: {uri: ./data/}}", "", ""),
+        ("source: {type: object, object: {uri: ./../data/}}", "", "leads out of the folder"),
+        ("source: {type: object, object: {uri: file:///data/}}", "", "only the local engine reads files"),
+        ("source: {type: object, object: {uri: s3://a/b/}}\n  triggers: [{subject: a.b}]", "spec.triggers", ""),
+        ("source: {type: object, object: {uri: s3://a/b/}}\n  podTemplate: {spec: {}}", "spec.podTemplate", ""),
+    ],
+)
+def test_k8s1_manifests_are_checked_for_where_they_are_to_run(
+    spec: str, local: str, kubernetes: str, tmp_path: Path
+) -> None:
+    head = "apiVersion: levada.dev/v1alpha1\nkind: Dataset\nmetadata: {name: raw}\nspec:\n  format: {type: csv}\n"
+    (tmp_path / "raw.yaml").write_text(f"{head}  {spec}\n")
+
+    for engine, refused in (("local", local), ("kubernetes", kubernetes)):
+        done = CliRunner().invoke(app, ["validate", "-f", str(tmp_path), "--for", engine])
+        assert done.exit_code == (2 if refused else 0), done.stderr
+        assert refused in done.stderr
+
+
 def test_x8_valid_manifests_are_counted(manifest: Path) -> None:
     done = CliRunner().invoke(app, ["validate", "-f", str(manifest)])
 
