@@ -15,21 +15,20 @@ import argparse
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
 
 from benchmarks.report import Measured, Ratio, Report
 from benchmarks.serving.environments import python_of
-from benchmarks.serving.load import LOAD_CORE, SERVER_CORE, Result, ServerUnderTest
+from benchmarks.serving.load import LOAD_CORE, InProcess, Result, ServerUnderTest
 from benchmarks.serving.model import START, BuiltModel, build, build_forest, feeds, stage
 from levada.engines.local.servers import LocalServers
 from levada.serving.config import ScorerConfig, ScorerVersion
@@ -43,14 +42,24 @@ MOST_ROUNDS = 3  # times the rounds that are asked for
 DATATYPES = {"string": "BYTES", "int64": "INT64", "float64": "FP64", "timestamp": "BYTES"}
 
 
+class Target(Protocol):
+    """What takes a turn."""
+
+    def load(self, seconds: int) -> Result:
+        """Work for so many seconds."""
+
+
 @dataclass(frozen=True)
-class Target:
+class Asked:
     """A server, and what it is asked."""
 
     server: ServerUnderTest
     path: str
     bodies: Path
     header: str = ""
+
+    def load(self, seconds: int) -> Result:
+        return self.server.load(self.path, self.bodies, seconds, self.header)
 
 
 def run(rounds: int = 5, seconds: int = 4) -> Report:
@@ -91,7 +100,7 @@ def _run(report: Report, stack: ExitStack, rounds: int, seconds: int) -> None:
     for name, model in (("forest", forest), ("flights", flights)):
         for recording in (False, True):
             with servers.scorer(name, recording) as server:
-                report.add(_many(server, name, model, recording, folder, rounds, seconds))
+                _many(report, server, name, model, recording, folder, rounds, seconds)
 
 
 @dataclass(frozen=True)
@@ -157,15 +166,15 @@ def _one_row(report: Report, servers: Servers, name: str, model: BuiltModel, rou
         kserve = stack.enter_context(servers.start(f"kserve-{name}", *command, health="/v2/health/ready"))
         mlservers = {workers: stack.enter_context(servers.mlserver(name, files, workers)) for workers in (1, 0)}
         targets = {
-            "scorer v2": Target(scorer, infer.format(name), ours),
-            "bare ASGI": Target(bare, "/", theirs),
-            "scorer v1": Target(scorer, predict.format(name), ours_v1),
-            "kserve v2": Target(kserve, infer.format("twin"), theirs),
-            "kserve v1": Target(kserve, predict.format("twin"), theirs_v1),
-            "MLServer": Target(mlservers[1], infer.format("twin"), theirs),
-            "MLServer, no worker": Target(mlservers[0], infer.format("twin"), theirs),
+            "scorer v2": Asked(scorer, infer.format(name), ours),
+            "bare ASGI": Asked(bare, "/", theirs),
+            "scorer v1": Asked(scorer, predict.format(name), ours_v1),
+            "kserve v2": Asked(kserve, infer.format("twin"), theirs),
+            "kserve v1": Asked(kserve, predict.format("twin"), theirs_v1),
+            "MLServer": Asked(mlservers[1], infer.format("twin"), theirs),
+            "MLServer, no worker": Asked(mlservers[0], infer.format("twin"), theirs),
         }
-        results = _take_turns(targets, "bare ASGI", rounds, seconds)
+        results = _take_turns(report, f"one row, {name}", targets, "bare ASGI", rounds, seconds)
         for target, found in results.items():
             rates, p50s, p99s = [r.rate for r in found], [r.p50 for r in found], [r.p99 for r in found]
             server = targets[target].server
@@ -186,22 +195,41 @@ def _one_row(report: Report, servers: Servers, name: str, model: BuiltModel, rou
     report.add(Measured(f"scorer, {name}: start to ready (s)", [scorer.start_seconds], goal="≤ 5"))
 
 
-def _take_turns(targets: dict[str, Target], baseline: str, rounds: int, seconds: int) -> dict[str, list[Result]]:
-    """Results of rounds in which the baseline was steady, in as many rounds as that takes (or as many as may be)."""
+def _take_turns(
+    report: Report, what: str, targets: Mapping[str, Target], baseline: str, rounds: int, seconds: int
+) -> dict[str, list[Result]]:
+    """Results of rounds in which the baseline was steady, in as many rounds as that takes (or as many as may be).
+
+    Where these are fewer than asked for the report notes it; ends the benchmark if there is none.
+    """
     for target in targets.values():
-        target.server.load(target.path, target.bodies, 1, target.header)  # warms up
+        target.load(1)  # warms up
     all_rounds: list[dict[str, Result]] = []
     kept: list[dict[str, Result]] = []
     while len(kept) < rounds and len(all_rounds) < rounds * MOST_ROUNDS:
-        all_rounds.append({n: t.server.load(t.path, t.bodies, seconds, t.header) for n, t in targets.items()})
+        all_rounds.append({name: target.load(seconds) for name, target in targets.items()})
         middle = statistics.median(found[baseline].cpu for found in all_rounds)
         kept = [found for found in all_rounds if abs(found[baseline].cpu / middle - 1) <= STEADY]
+    if not kept:
+        raise SystemExit(f"{what}: {baseline} was steady in none of {len(all_rounds)} rounds; free the machine of load")
+    if len(kept) < rounds:
+        report.notes.append(
+            f"- {what}: unsteady, {len(kept)} of {rounds} rounds: {baseline} was not within {STEADY:.0%} of its median "
+            f"in the other {len(all_rounds) - len(kept)}"
+        )
     return {name: [found[name] for found in kept] for name in targets}
 
 
 def _many(
-    server: ServerUnderTest, name: str, model: BuiltModel, recording: bool, folder: Path, rounds: int, seconds: int
-) -> Ratio:
+    report: Report,
+    server: ServerUnderTest,
+    name: str,
+    model: BuiltModel,
+    recording: bool,
+    folder: Path,
+    rounds: int,
+    seconds: int,
+) -> None:
     """CPU of a large binary request against onnxruntime in process on the same rows, whose inputs are ready."""
     rows = model.rows[:MANY]
     body, length = _binary(model, rows)
@@ -211,16 +239,15 @@ def _many(
     header = f'wrk.headers["Inference-Header-Content-Length"] = "{length}"'
     _save(folder / f"{name}-many.npz", feeds(rows, model.tables))
     (folder / f"{name}.onnx").write_bytes(model.onnx)
-    command = ["taskset", "-c", SERVER_CORE, sys.executable, TWINS / "inprocess.py"]
-    command += [folder / f"{name}.onnx", folder / f"{name}-many.npz", str(seconds)]
-    pairs = []
-    for _ in range(rounds):
-        ours = server.load(f"/v2/models/{name}/infer", bodies, seconds, header).cpu
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-        pairs.append((ours, float(done.stdout)))
-    recorded = "recorded" if recording else "not recorded"
+    what = f"1,000 rows binary, {name}, {'recorded' if recording else 'not recorded'}"
+    command = (sys.executable, TWINS / "inprocess.py", folder / f"{name}.onnx", folder / f"{name}-many.npz")
+    with InProcess(command) as twin:
+        ours = Asked(server, f"/v2/models/{name}/infer", bodies, header)
+        targets: dict[str, Target] = {"scorer": ours, "onnxruntime in process": twin}
+        results = _take_turns(report, what, targets, "onnxruntime in process", rounds, seconds)
+    pairs = [(one.cpu, other.cpu) for one, other in zip(*results.values(), strict=True)]
     goal = "≥ 0.8" if not recording else ""
-    return Ratio(f"1,000 rows binary, {name}, {recorded}: onnxruntime in process / scorer", pairs, goal, inverse=True)
+    report.add(Ratio(f"{what}: onnxruntime in process / scorer", pairs, goal, inverse=True))
 
 
 def _v2(model: BuiltModel, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -277,7 +277,7 @@ def test_score2_memory_for_large_bodies_is_given_back_by_each_request_for_itself
     first, second = LIMIT // 2, LIMIT // 4
     with running() as server, server.connect() as connection:
         connection.sendall(post(b"wait" + b"x" * (first - 4)) + post(b"y" * second)[:-1])
-        until(lambda: server.free == LIMIT - first - second)
+        until(lambda: server.free == LIMIT - first - second, seconds=WAIT)
         server.release.set()
         assert answers(connection, 1)[0][2]["bytes"] == first
         assert server.free == LIMIT - second
@@ -291,11 +291,11 @@ def test_score2_memory_of_large_requests_that_wait_is_given_back_when_their_clie
     with running() as server:
         with server.connect() as gone:
             gone.sendall(post(b"wait" + b"x" * (part - 4)) + post(b"y" * part) + post(b"z" * part)[:-1])
-            until(lambda: server.free == LIMIT - 3 * part)
+            until(lambda: server.free == LIMIT - 3 * part, seconds=WAIT)
             assert server.handling.acquire(timeout=WAIT)
-        until(lambda: server.free == LIMIT - part)
+        until(lambda: server.free == LIMIT - part, seconds=WAIT)
         server.release.set()
-        until(lambda: server.free == LIMIT)
+        until(lambda: server.free == LIMIT, seconds=WAIT)
 
 
 def test_score2_a_method_that_has_no_body_holds_no_memory_for_one(server: Running) -> None:
@@ -304,7 +304,7 @@ def test_score2_a_method_that_has_no_body_holds_no_memory_for_one(server: Runnin
         ((status, headers, _),) = answers(connection, 1)
         assert (status, headers["connection"]) == (200, "close")
         assert connection.recv(1) == b""
-    until(lambda: server.free == LIMIT)
+    until(lambda: server.free == LIMIT, seconds=WAIT)
 
 
 def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(m
     monkeypatch.setattr(http, "TURN_BYTES_A_SECOND", float("inf"))
     with running() as server, server.connect() as slow, server.connect() as other:
         slow.sendall(post(b"x" * LIMIT)[:1000])
-        until(lambda: server.free == 0)
+        until(lambda: server.free == 0, seconds=WAIT)
         ((status, _, document),) = exchange(server, post(b"y" * http.LARGE_BYTES))
         assert (status, document["bytes"]) == (200, http.LARGE_BYTES)
         other.sendall(post(b"y" * (http.LARGE_BYTES + 1)))
@@ -349,7 +349,7 @@ def test_score2_a_client_that_never_reads_its_answer_is_cut_off(monkeypatch: pyt
         connection.sendall(f"GET /much HTTP/1.1\r\nHost: a\r\n{last}\r\n".encode())
         assert connection.recv(5) == b"HTTP/"
         monkeypatch.setattr(http, "REQUEST_SECONDS", -1.0)
-        until(lambda: server.connections == 0)
+        until(lambda: server.connections == 0, seconds=WAIT)
 
 
 def test_score2_more_json_than_is_taken_is_refused_before_it_has_come_and_binary_data_are_not() -> None:
