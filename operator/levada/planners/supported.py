@@ -13,7 +13,16 @@ from typing import Any, TypeAlias
 from levada.errors import Stalled
 from levada.names import Kind
 from levada.planners import schedule, strategies
-from levada.resources import AnyResource, Dataset, Deployment, FeatureSet, ModelCandidate, ScoringRun, TrainingRun
+from levada.resources import (
+    AnyResource,
+    Dataset,
+    Deployment,
+    FeatureSet,
+    ModelCandidate,
+    ScoringRun,
+    TrainingRun,
+    hyperparameters,
+)
 from levada.resources.conditions import Reason
 
 _Refused: TypeAlias = Iterator[tuple[str, str]]  # fields, each with what to do instead
@@ -134,6 +143,9 @@ def check(resource: AnyResource, *, local: bool) -> None:
             strategies.check_strategy(
                 "algorithms", algorithm.type, resource.spec.task, f"spec.algorithms[{index}].type"
             )
+            if algorithm.type in hyperparameters.BUILT_IN:
+                params = hyperparameters.BUILT_IN[algorithm.type]
+                hyperparameters.check(params, algorithm.params, f"'{algorithm.name}'")
     if isinstance(resource, TrainingRun | ModelCandidate):
         for index, name in enumerate(resource.spec.evaluators):
             strategies.check_strategy("evaluators", name, resource.spec.task, f"spec.evaluators[{index}]")

@@ -92,9 +92,9 @@ class Format(Model):
         # The API server has filled in defaults by then: what is as by default is taken as not given.
         Rule(
             "self.type == 'csv' || self.delimiter == ',' && self.header && self.nullValues == ['', 'NA']"
-            " && self.encoding == 'utf-8'",
-            "delimiter, header, nullValues and encoding are for type 'csv' only",
-            lambda f: f.type == "csv" or essence(f).keys() == {"type"},
+            " && (self.type == 'jsonl' || self.encoding == 'utf-8')",
+            "delimiter, header and nullValues are for type 'csv' only, encoding for 'csv' and 'jsonl'",
+            lambda f: f.type == "csv" or essence(f).keys() <= {"type", *(["encoding"] if f.type == "jsonl" else [])},
         ),
     )
     type: Literal["csv", "jsonl", "parquet"] = Field(description="File format.")
@@ -105,7 +105,7 @@ class Format(Model):
         max_length=32,
         description="CSV: texts that mean a missing value.",
     )
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="CSV: encoding.")
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="CSV and JSON lines: encoding.")
 
 
 class Column(Model):

@@ -7,7 +7,7 @@ import pytest
 from levada.errors import Stalled
 from levada.planners import refusals, supported
 from levada.planners.strategies import ALGORITHMS, EVALUATORS, OBJECTIVES, check_strategy
-from levada.resources import AnyResource
+from levada.resources import AnyResource, hyperparameters
 from levada.resources.conditions import Reason
 from tests.unit.planners.worlds import NOW, candidate, dataset, feature_set, scoring_run, training_run
 
@@ -92,6 +92,20 @@ def test_train2_every_task_that_is_supported_has_algorithms_evaluators_and_an_ob
 def test_train2_a_misspelt_algorithm_is_answered_with_the_nearest(name: str) -> None:
     with pytest.raises(Stalled, match="did you mean 'logisticRegression'"):
         check_strategy("algorithms", name, "classification", "spec.algorithms[0].type")
+
+
+def test_train2_parameters_that_an_algorithm_has_not_are_refused_before_anything_runs() -> None:
+    for params, message in (
+        ({"treees": 3}, "the algorithm 'forest' has no parameter 'treees'; did you mean 'trees'?"),
+        ({"trees": -3}, "the parameter 'trees' of the algorithm 'forest' cannot be -3"),
+    ):
+        run = training_run(algorithms=[{"name": "forest", "type": "randomForest", "params": params}])
+        with pytest.raises(Stalled, match=message.replace("?", r"\?")):
+            supported.check(run, local=True)
+
+
+def test_train2_every_built_in_algorithm_has_its_parameters_where_planners_find_them() -> None:
+    assert hyperparameters.BUILT_IN.keys() == ALGORITHMS.keys()
 
 
 def test_x8_what_would_be_refused_is_told_before_anything_runs() -> None:

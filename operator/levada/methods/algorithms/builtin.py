@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from levada.methods.algorithms.base import FittedModel, Training
 from levada.methods.algorithms.estimators import Classifier, Clusterer, Regressor
-from levada.methods.algorithms.params import (
+from levada.resources.base import Model
+from levada.resources.hyperparameters import (
     BoostedTreesParams,
     DecisionTreeParams,
     KMeansParams,
     LinearRegressionParams,
     LogisticRegressionParams,
-    P,
     RandomForestParams,
     TreeParams,
-    parse,
+    check,
 )
-from levada.resources.base import Model
 from levada.resources.trainingrun import Task
 
+P = TypeVar("P", bound=Model)
 SUPERVISED: frozenset[Task] = frozenset({"classification", "regression"})
 
 
@@ -34,7 +34,7 @@ class _Builtin:
     params: type[Model]
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
-        parse(self.params, params, f"'{name}'")
+        check(self.params, params, f"'{name}'")
 
 
 def _parsed(model: type[P], params: Mapping[str, Any]) -> P:

@@ -1,13 +1,13 @@
 """Hyperparameters of the built-in algorithms: names in camelCase, defaults that are quick and sane.
 
-No scikit-learn here, so that reading a manifest costs nothing.
+No scikit-learn here: planners judge them before anything runs.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -97,11 +97,19 @@ class KMeansParams(Model):
     tolerance: float = Field(default=1e-4, gt=0, description="Ends when the means move less.")
 
 
-P = TypeVar("P", bound=Model)
+BUILT_IN: dict[str, type[Model]] = {
+    "logisticRegression": LogisticRegressionParams,
+    "linearRegression": LinearRegressionParams,
+    "decisionTree": DecisionTreeParams,
+    "randomForest": RandomForestParams,
+    "boostedTrees": BoostedTreesParams,
+    "kMeans": KMeansParams,
+}
+"""Parameters by the algorithm's type."""
 
 
-def parse(model: type[P], params: Mapping[str, Any], algorithm: str) -> P:
-    """Parameters of a manifest, checked; raises Stalled with one sentence that names the parameter."""
+def check(model: type[Model], params: Mapping[str, Any], algorithm: str) -> None:
+    """Judge parameters of a manifest; raises Stalled with one sentence that names the parameter."""
     names = {field.alias or name for name, field in model.model_fields.items()}
     for name in params:
         if name not in names:
@@ -112,7 +120,7 @@ def parse(model: type[P], params: Mapping[str, Any], algorithm: str) -> P:
                 f"the algorithm {algorithm} has no parameter '{name}'{hint} (there are: {', '.join(sorted(names))})",
             )
     try:
-        return model.model_validate(dict(params))
+        model.model_validate(dict(params))
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "params"
