@@ -105,7 +105,9 @@ class Format(Model):
         max_length=32,
         description="CSV: texts that mean a missing value.",
     )
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(default="utf-8", description="CSV and JSON lines: encoding.")
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = Field(
+        default="utf-8", description="CSV and JSON lines: encoding."
+    )
 
 
 class Column(Model):
