@@ -323,11 +323,11 @@ def upload(
     settings, relatives = Settings(), uploads.Relatives()
     sources = settings.sources or f"s3://{settings.objects_bucket}/sources"
     settings = settings.model_copy(update={"objects_bucket": urlsplit(sources).netloc})
-    named = [(r, found) for r in _load(filename, namespace, relatives) if (found := relatives.of(r)) is not None]
+    named = [found for r in _load(filename, namespace, relatives) if (found := relatives.of(r)) is not None]
     ensure_bucket(settings)
     objects = open_objects(settings)
-    for resource, (source, relative) in named:
-        for path, uri in uploads.files(source, relative, resource.metadata.namespace, sources):
+    for relative in named:
+        for path, uri in uploads.files(relative, sources):
             was_put = uploads.put(objects, path, uri)
             out.print(f"{'put' if was_put else 'is there:'} {uri}", highlight=False, soft_wrap=True)
 

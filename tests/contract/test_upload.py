@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,18 +50,56 @@ def test_x8_what_relative_uris_name_is_put_where_an_operator_looks(folder: Path,
     assert objects.get("sources/team/data/shops.csv") == b"shop\n1\n"
 
 
-def test_x8_a_file_that_has_changed_is_put_again(folder: Path, endpoints: Endpoints) -> None:
+def test_x8_a_file_that_has_changed_is_put_again_though_it_is_older_and_of_one_size(
+    folder: Path, endpoints: Endpoints
+) -> None:
     upload(folder, endpoints, "changed")
-    (folder / "data/shops.csv").write_text("shop\n1\n2\n")
+    (folder / "data/shops.csv").write_text("shop\n2\n")
+    os.utime(folder / "data/shops.csv", (0, 0))
 
     assert "put s3://" in upload(folder, endpoints, "changed").stdout
 
 
-def test_x8_files_that_are_not_there_are_named_in_one_sentence(folder: Path, endpoints: Endpoints) -> None:
-    (folder / "data/shops.csv").unlink()
+def test_x8_a_large_file_that_is_there_is_not_put_again(folder: Path, endpoints: Endpoints) -> None:
+    (folder / "data/shops.csv").write_text("shop\n" + "1\n" * (5 * 2**20))
 
-    failed = upload(folder, endpoints, "missing")
+    assert "put s3://" in upload(folder, endpoints, "large").stdout
+    assert "is there: s3://" in upload(folder, endpoints, "large").stdout
+
+
+def test_x8_a_file_that_two_manifests_reach_is_put_where_each_looks_for_it(folder: Path, endpoints: Endpoints) -> None:
+    near = manifest("Dataset", "shops")
+    near["metadata"]["name"] = "near"
+    near["spec"]["source"]["object"]["uri"] = "./shops.csv"
+    (folder / "data/near.yaml").write_text(yaml.safe_dump(near))
+
+    put = upload(folder, endpoints, "two").stdout.splitlines()
+
+    sources = f"s3://{endpoints.objects.bucket}/sources/two"
+    assert {f"put {sources}/data/shops.csv", f"put {sources}/shops.csv"} <= set(put)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field"),
+    [
+        ("Dataset", "{source: {type: object, object: {uri: ./lost/}}, format: {type: csv}}", "spec.source.object.uri"),
+        (
+            "ScoringRun",
+            "{model: {deployment: it}, input: {type: object, object: {uri: ./lost/, format: {type: csv}}}}",
+            "spec.input.object.uri",
+        ),
+        ("ModelCandidate", "{task: regression, model: {uri: ./lost/}}", "spec.model.uri"),
+    ],
+)
+def test_x8_files_that_are_not_there_are_named_with_resource_and_field(
+    folder: Path, endpoints: Endpoints, kind: str, spec: str, field: str
+) -> None:
+    head = f"apiVersion: levada.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: lost}}\n"
+    (folder / "pipeline.yaml").write_text(f"{head}spec: {spec}\n")
+
+    failed = upload(folder, endpoints, "default")
 
     assert failed.returncode == 1
-    assert "data/shops.csv" in failed.stderr
+    assert failed.stderr.startswith(f"error: {kind} default/lost: nothing at file://{folder}/lost/ matches")
+    assert f"correct {field}" in failed.stderr
     assert "Traceback" not in failed.stderr

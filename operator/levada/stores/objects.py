@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
     from typing_extensions import Buffer
 
-_PART = 8 * 1024 * 1024
+PART = 8 * 1024 * 1024
 _CONCURRENCY = 4  # parts under way at once: a writer holds at most this many parts in memory
 _READ_AHEAD = 1024 * 1024
 
@@ -82,7 +82,7 @@ class S3Objects:
 
     def put(self, key: str, data: bytes) -> None:
         with self.errors(key):
-            obstore.put(self._store, key, data, chunk_size=_PART, max_concurrency=_CONCURRENCY)
+            obstore.put(self._store, key, data, chunk_size=PART, max_concurrency=_CONCURRENCY)
         after_write(f"put {key}")
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -96,12 +96,12 @@ class S3Objects:
 
     def put_file(self, key: str, path: Path) -> None:
         with self.errors(key):
-            obstore.put(self._store, key, path, chunk_size=_PART, max_concurrency=_CONCURRENCY)
+            obstore.put(self._store, key, path, chunk_size=PART, max_concurrency=_CONCURRENCY)
         after_write(f"put {key}")
 
     @contextmanager
     def writer(self, key: str) -> Iterator[BinaryIO]:
-        target = obstore.open_writer(self._store, key, buffer_size=_PART, max_concurrency=_CONCURRENCY)
+        target = obstore.open_writer(self._store, key, buffer_size=PART, max_concurrency=_CONCURRENCY)
         try:
             yield cast(BinaryIO, _Writer(self, key, target))
         except BaseException:
