@@ -289,6 +289,25 @@ def test_x5_an_interrupted_first_start_of_postgres_is_begun_anew(home: Path) -> 
     assert not unfinished.exists()
 
 
+def test_x8_a_home_that_was_copied_without_its_owners_starts(home: Path, tmp_path: Path) -> None:
+    with LocalServers(home, durable=False) as servers:
+        servers.postgres()
+    subprocess.run(["cp", "-r", home, tmp_path / "copy"], check=True)
+    copy = LocalServers(tmp_path / "copy", durable=False)
+    with copy as servers, psycopg.connect(servers.postgres()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_x8_a_catalogue_of_another_postgres_is_told_from_a_broken_one(home: Path) -> None:
+    with LocalServers(home, durable=False) as servers:
+        servers.postgres()
+    version = home / "servers" / "postgres" / "data" / "PG_VERSION"
+    version.write_text("17\n")
+    with LocalServers(home, durable=False) as servers, pytest.raises(ServerFailed) as failed:
+        servers.postgres()
+    assert f"the catalogue in {version.parent} was made by PostgreSQL 17" in str(failed.value)
+
+
 def test_x5_a_server_that_cannot_start_says_why_in_one_sentence(home: Path) -> None:
     with LocalServers(home, durable=False) as servers:
         servers.nats()

