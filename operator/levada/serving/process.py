@@ -24,9 +24,9 @@ import uvloop
 from levada import logs
 from levada.serving.app import App
 from levada.serving.config import GivenUp, ScorerConfig
-from levada.serving.http import Server
 from levada.serving.lookups import Tables
 from levada.serving.recorder import Recorder
+from levada.serving.server import Server
 from levada.serving.spool import Spool
 from levada.serving.versions import ConfigError, Loader, parse_config, read_config
 from levada.settings import Settings

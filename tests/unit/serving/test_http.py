@@ -18,7 +18,9 @@ import pytest
 import uvloop
 
 from levada.serving import http
-from levada.serving.http import Request, Response, Server
+from levada.serving import server as server_module
+from levada.serving.http import Request, Response
+from levada.serving.server import Server
 from tests.support.waiting import until
 
 LIMIT = 8 * 1024 * 1024
@@ -308,7 +310,7 @@ def test_score2_a_method_that_has_no_body_holds_no_memory_for_one(server: Runnin
 
 
 def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.05)
     monkeypatch.setattr(http, "TURN_SECONDS", -1.0)
     monkeypatch.setattr(http, "TURN_BYTES_A_SECOND", float("inf"))
     with running() as server, server.connect() as slow, server.connect() as other:
@@ -326,7 +328,7 @@ def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(m
 
 
 def test_score2_a_large_body_whose_turn_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.05)
     monkeypatch.setattr(http, "WAIT_SECONDS", -1.0)
     with running() as server, server.connect() as first:
         first.sendall(post(b"wait" + b"x" * (LIMIT - 4)))
@@ -344,7 +346,7 @@ def test_score2_a_large_body_whose_turn_does_not_come_is_refused(monkeypatch: py
 
 @pytest.mark.parametrize("last", ["", "Connection: close\r\n"])
 def test_score2_a_client_that_never_reads_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch, last: str) -> None:
-    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.05)
     with running() as server, server.connect() as connection:
         connection.sendall(f"GET /much HTTP/1.1\r\nHost: a\r\n{last}\r\n".encode())
         assert connection.recv(5) == b"HTTP/"
@@ -414,7 +416,7 @@ def test_dep3_what_is_under_way_is_answered_before_the_server_ends() -> None:
 def test_score2_a_connection_that_says_nothing_for_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "IDLE_SECONDS", -1.0)
     monkeypatch.setattr(http, "REQUEST_SECONDS", -1.0)
-    monkeypatch.setattr(http, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.05)
     with running() as server, server.connect() as silent, server.connect() as slow:
         slow.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
         assert silent.recv(1) == b""
