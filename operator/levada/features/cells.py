@@ -108,7 +108,7 @@ def _timestamp(name: str) -> Converter:
             cell = ((moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH) // MICROSECOND
             if MIN_TIME <= cell <= MAX_TIME:
                 return cell
-            raise ValueError(f"column '{name}': {value!r} is not within the years 1 to 9999")
+            raise ValueError(f"column '{name}': {_shown(value)} is not within the years 1 to 9999")
         if value is None:
             return NULL_TIME
         if kind is int or kind is float:

@@ -142,6 +142,7 @@ def test_score2_deep_nesting_is_refused(depth: int) -> None:
         (PREDICT, {"instances": ["LONG"]}),
         (PREDICT, {"instances": [ROW | {"text": 1, "x": "LONG"}]}),
         (PREDICT, b'{"instances": [{"LONG": NaN}]}'),
+        (PREDICT, {"instances": [ROW | {"at": f"0001-01-01T00:00:00.{'0' * 10_000}+23:00"}]}),
         ("/v2/models/LONG/infer", b""),
         ("/v2/models/small/versions/LONG/infer", b""),
         ("/LONG%0A", b""),
