@@ -9,6 +9,7 @@ import pytest
 from sklearn import metrics
 
 from levada.methods.evaluators import EVALUATORS, Finding, Measured
+from levada.methods.evaluators.base import histogram
 from levada.planners import strategies
 
 
@@ -155,6 +156,19 @@ def test_eval1_errors_that_are_all_but_equal_have_their_chart(wrong: float) -> N
     data = Measured(task="regression", seed=0, truth=np.zeros(2), prediction=prediction)
     chart = measure("regressionErrors", data).charts[1]
     assert sum(chart.values) == 2
+
+
+def test_eval3_a_histogram_has_round_ends_and_every_value() -> None:
+    values = np.array([-0.5116, -0.04, 0.0, 0.4361])
+    names, counts = histogram(values, 5)
+    assert list(zip(names, counts, strict=True)) == [
+        ("-0.6 to -0.4", 1),
+        ("-0.4 to -0.2", 0),
+        ("-0.2 to 0", 1),
+        ("0 to 0.2", 1),
+        ("0.2 to 0.4", 0),
+        ("0.4 to 0.6", 1),
+    ]
 
 
 def clusters(rows: int = 900, with_features: bool = True) -> Measured:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -95,3 +97,25 @@ def thinned(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> list[tuple[float, float
     """Points of a curve, at most CURVE_POINTS of them, first and last included."""
     places = np.unique(np.linspace(0, len(x) - 1, min(len(x), CURVE_POINTS)).round().astype(int))
     return [(float(x[i]), float(y[i])) for i in places]
+
+
+def round_step(step: float) -> float:
+    """The least number of the form 1, 2 or 5 times a power of ten that is not less."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
+
+
+def histogram(values: npt.NDArray[Any], most: int) -> tuple[list[str], list[float]]:
+    """How many of the values [N] are in each of about `most` stretches with round ends: their names, the counts."""
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    if size < 1e-290:
+        low, high = -0.5, 0.5
+    elif high - low <= 1e-12 * most * size:  # so near to one another that doubles could not tell the ends apart
+        low, high = low - size / 2, high + size / 2
+    step = round_step((high - low) / most)
+    first = math.floor(low / step)
+    count = max(math.ceil(high / step) - first, 1)
+    places = np.clip(np.floor(values.astype(np.float64) / step) - first, 0, count - 1).astype(np.int64)
+    ends = [f"{(first + number) * step:.6g}" for number in range(count + 1)]
+    return [f"{a} to {b}" for a, b in pairwise(ends)], np.bincount(places, minlength=count).astype(float).tolist()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
-from levada.methods.evaluators.base import Chart, Finding, Measured
+from levada.methods.evaluators.base import Chart, Finding, Measured, histogram
 from levada.resources.trainingrun import Task
 
 SILHOUETTE_ROWS = 3000  # it compares every row with every other
@@ -36,15 +34,15 @@ class Clustering:
         if data.distance is not None:
             metrics["inertia"] = float(np.sum(data.distance**2))
             metrics["meanDistance"] = float(np.mean(data.distance))
-            heights, edges = np.histogram(data.distance, BARS)
+            stretches, heights = histogram(data.distance, BARS)
             charts.append(
                 Chart(
                     kind="bars",
                     title="Distances",
                     x="Distance to the cluster's mean",
                     y="Rows",
-                    names=[f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)],
-                    values=[float(height) for height in heights],
+                    names=stretches,
+                    values=heights,
                     note="Rows far from every mean fit in no cluster well.",
                 )
             )

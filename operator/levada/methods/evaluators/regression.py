@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from levada.methods.evaluators.base import Chart, Finding, Measured, Series
+from levada.methods.evaluators.base import Chart, Finding, Measured, Series, histogram
 from levada.resources.trainingrun import Task
 
 POINTS = 400
@@ -76,22 +75,13 @@ class RegressionErrors:
 
     @staticmethod
     def _histogram(errors: npt.NDArray[Any]) -> Chart:
-        counts, edges = np.histogram(errors.astype(np.float64), BARS, _range(errors))
+        names, counts = histogram(errors, BARS)
         return Chart(
             kind="bars",
             title="Errors",
             x="Prediction less truth",
             y="Rows",
-            names=[f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)],
-            values=[float(count) for count in counts],
+            names=names,
+            values=counts,
             note="A model without bias has its errors evenly around 0.",
         )
-
-
-def _range(errors: npt.NDArray[Any]) -> tuple[float, float]:
-    """From the least to the greatest, but never so near to one another that doubles could not tell the bars apart."""
-    low, high = float(errors.min()), float(errors.max())
-    size = max(abs(low), abs(high))
-    if size < 1e-290:
-        return -0.5, 0.5
-    return (low, high) if high - low > 1e-12 * BARS * size else (low - size / 2, high + size / 2)

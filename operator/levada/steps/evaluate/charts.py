@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jinja2
 from markupsafe import Markup
 
 from levada.methods.evaluators import Chart
+from levada.methods.evaluators.base import round_step
 
 WIDTH, HEIGHT = 520, 360
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 52
 TICKS = 5
-MOST_LABELS = 12  # of bars
+CHARACTER = 9  # most width of one, and what is between labels
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Axis:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and texts of round values."""
-        step = _round_step((self.high - self.low) / TICKS)
+        step = round_step((self.high - self.low) / TICKS)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [(self.place(number * step), number_text(number * step)) for number in range(first, last + 1)]
@@ -43,11 +44,6 @@ def number_text(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value:,.0f}" if abs(value) < 10_000_000 else f"{value:.3g}"
     return f"{value:.4g}" if value else "0"
-
-
-def _round_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * (1 - 1e-9))
 
 
 def _axis(values: Sequence[float], given: tuple[float, float] | None, start: float, end: float) -> Axis:
@@ -87,8 +83,11 @@ def _lines(chart: Chart) -> dict[str, object]:
 
 def _bars(chart: Chart) -> dict[str, object]:
     y = _axis([0.0, *chart.values], None, HEIGHT - BOTTOM, TOP)
+    step = round_step((y.high - y.low) / TICKS)
+    y = replace(y, low=math.floor(y.low / step) * step, high=math.ceil(y.high / step) * step)
     room = (WIDTH - LEFT - RIGHT) / max(len(chart.values), 1)
-    every = math.ceil(len(chart.values) / MOST_LABELS)
+    labels = [name.partition(" to ")[0] for name in chart.names]
+    every = math.ceil(max(map(len, labels), default=1) * CHARACTER / room)
     bars = []
     for number, (name, value) in enumerate(zip(chart.names, chart.values, strict=True)):
         top, zero = y.place(max(value, 0)), y.place(min(value, 0))
@@ -101,7 +100,7 @@ def _bars(chart: Chart) -> dict[str, object]:
                 "y": top,
                 "width": round(room * 0.84, 1),
                 "height": round(zero - top, 1),
-                "label": name.partition(" to ")[0] if number % every == 0 else "",
+                "label": labels[number] if number % every == 0 else "",
             }
         )
     return {"bars": bars, "y_ticks": y.ticks()}

@@ -71,7 +71,7 @@ def _learned(model: ModelManifest) -> dict[str, Any] | None:
         if isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values()):
             strongest = sorted(values.items(), key=lambda item: -abs(item[1]))[:SHOWN_FEATURES]
             most = max((abs(value) for _, value in strongest), default=0.0) or 1.0
-            rows = [(name, f"{value:.4g}", round(100 * abs(value) / most, 1)) for name, value in strongest]
+            rows = [(name, f"{value:.4g}", round(100 * abs(value) / most, 1), value < 0) for name, value in strongest]
             return {"title": title, "rows": rows, "left_out": len(values) - len(rows)}
     return None
 
