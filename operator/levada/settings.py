@@ -31,7 +31,8 @@ class Settings(BaseSettings):
         description="Whether file:// sources are read (local engine only).",
     )
     local_durable: bool = Field(
-        default=True, description="Local engine: whether catalogue and home survive a power failure (off: faster tests)."
+        default=True,
+        description="Local engine: whether catalogue and home survive a power failure (off: faster tests).",
     )
     scratch: Path | None = Field(default=None, description="Folder for temporary files; the system's if absent.")
     memory_limit_bytes: int | None = Field(
