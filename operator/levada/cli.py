@@ -201,9 +201,10 @@ def validate(
     """Check manifests without running anything: fields, queries, expressions, names of strategies, cycles.
 
     What one engine carries out the other may refuse: --for kubernetes checks as a cluster would. With a home, also that
-    nothing changes that may not. Exit code 0: all are valid; 2: one is not.
+    nothing changes that may not. A reference to what is in none of the manifests is told, and may be right. Exit code
+    0: all are valid; 2: one is not.
     """
-    from levada.planners import refusals
+    from levada.planners import absences, refusals
     from levada.resources.uris import below
 
     local = engine is Engine.LOCAL
@@ -212,8 +213,8 @@ def validate(
     refused = refusals(read.resources, datetime.now(UTC), local=local)
     if home is not None:
         refused = _unchangeable(home, read.resources) | refused
-    for ref, why in refused.items():
-        err.print(f"{ref}: {why}", markup=False, highlight=False, soft_wrap=True)
+    for line in [*(f"{ref}: {why}" for ref, why in refused.items()), *absences(read.resources)]:
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
     if output != Output.TABLE:
         checked = [(resource.ref, refused.get(resource.ref)) for resource in read.resources]
         entries = [{**_named(ref), "valid": why is None, "message": why or ""} for ref, why in checked]

@@ -17,9 +17,10 @@ from levada.planners.plan import Action, Decision, Observed, Plan
 from levada.planners.references import references_of
 from levada.resources import AnyResource, Ref
 from levada.resources.conditions import Condition, ConditionType, condition_of
+from levada.resources.sentences import nearest
 from levada.resources.status import RunStatus, execution_of
 
-__all__ = ["plan", "references_of", "refusals", "stalled"]
+__all__ = ["absences", "plan", "references_of", "refusals", "stalled"]
 
 _PLANNERS: dict[Kind, Callable[[Any, Observed, datetime], Plan]] = {
     Kind.DATASET: dataset.plan,
@@ -50,6 +51,20 @@ def refusals(resources: Iterable[AnyResource], now: datetime, *, local: bool) ->
     planned = {ref: plan(resource, Observed(known, local=local), now) for ref, resource in known.items()}
     stalled = {ref: condition_of(p.status.conditions, ConditionType.STALLED) for ref, p in planned.items()}
     return {ref: condition.message for ref, condition in stalled.items() if condition is not None}
+
+
+def absences(resources: Iterable[AnyResource]) -> list[str]:
+    """A sentence for each reference to what is not among these resources: it may be elsewhere, or is misspelt."""
+    known = {resource.ref: resource for resource in resources}
+    found = []
+    for ref, resource in known.items():
+        for other in sorted(references_of(resource) - known.keys(), key=str):
+            near = nearest(
+                other.name, [k.name for k in known if (k.kind, k.namespace) == (other.kind, other.namespace)]
+            )
+            hint = f"; did you mean {near}?" if near else ""
+            found.append(f"{ref} refers to {other}, which is not among these manifests{hint}")
+    return found
 
 
 def _plan(resource: AnyResource, observed: Observed, now: datetime) -> Plan:

@@ -50,6 +50,21 @@ def test_x8_what_is_valid_and_what_is_not_can_be_read_by_programs(manifest: Path
     assert "SELEC" in bad["message"]
 
 
+def test_x8_a_reference_that_leads_to_no_manifest_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+    dataset = "apiVersion: levada.dev/v1alpha1\nkind: Dataset\nmetadata: {name: order}\nspec: {source: {type: object, "
+    dataset += "object: {uri: s3://landing/orders/}}, format: {type: csv}}\n"
+    (tmp_path / "p.yaml").write_text(f"{dataset}---{FEATURES.replace('SELEC 1', 'SELECT id FROM orders')}")
+
+    done = CliRunner().invoke(app, ["validate", "-f", str(tmp_path)])
+
+    assert done.exit_code == 0
+    assert done.stdout == "2 resources are valid\n"
+    assert done.stderr == (
+        "FeatureSet default/broken refers to Dataset default/orders, which is not among these manifests; "
+        "did you mean order?\n"
+    )
+
+
 def test_x8_manifests_that_cannot_be_read_are_told_to_programs_beside_the_others(manifest: Path) -> None:
     (manifest.parent / "broken.yaml").write_text(FEATURES)
     wrong = manifest.parent / "wrong.yaml"
