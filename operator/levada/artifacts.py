@@ -99,6 +99,7 @@ class BatchManifest(Artifact):
     keys: list[str] = []
     rows: int
     quarantined: int = 0
+    first_quarantined: str = ""  # where the first of them stands, and what is wrong with it
     originals: list[StoredFile]
     typed: list[StoredFile]
     quarantine: list[StoredFile] = []

@@ -149,7 +149,7 @@ def test_a_value_that_contradicts_the_inferred_type_is_set_aside(ingestion: Inge
     assert batch.types == {"a": "int64", "b": "string"}
     assert batch.manifest.rows == 39_999
     assert batch.quarantine == [("a.csv", 39_002, "a", "'n/a' is not an int64", "n/a,z")]
-    assert any("1 of 40000 rows were set aside" in warning for warning in ingestion.warnings)
+    assert any("1 of 40000 rows were set aside (the first: " in warning for warning in ingestion.warnings)
 
 
 def test_profile_of_the_columns(ingestion: Ingestion) -> None:

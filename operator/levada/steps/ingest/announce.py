@@ -46,7 +46,10 @@ def warnings_of(manifest: BatchManifest, prefix: str) -> list[str]:
     warnings = []
     if manifest.quarantined:
         total = manifest.rows + manifest.quarantined
-        warnings.append(f"{manifest.quarantined} of {total} rows were set aside; {prefix}quarantine/ has them and why")
+        first = f" (the first: {manifest.first_quarantined})" if manifest.first_quarantined else ""
+        warnings.append(
+            f"{manifest.quarantined} of {total} rows were set aside{first}; {prefix}quarantine/ has them and why"
+        )
     done = {"rectify": "rectified", "quarantine": "set aside", "warn": "kept"}
     for result in manifest.quality:
         if result.violations:

@@ -50,8 +50,8 @@ def build_manifest(
     owner, files = context.input.owner, draft.files
     rows = sum(file.rows for file in files)
     quarantined = sum(file.quarantined for file in files) + draft.extra_rows
+    first = next((file.first_bad for file in files if file.first_bad), "")
     if not rows and quarantined:
-        first = next(file.first_bad for file in files if file.first_bad)
         raise Stalled(
             Reason.INVALID_DATA,
             f"none of the {quarantined} rows can be used ({first}): correct the data, spec.format, spec.schema or "
@@ -72,6 +72,7 @@ def build_manifest(
         keys=declared.keys,
         rows=rows,
         quarantined=quarantined,
+        first_quarantined=first,
         originals=[file.original for file in files],
         typed=[file.typed for file in files if file.typed is not None],
         quarantine=[file.quarantine for file in files if file.quarantine is not None] + draft.extra,
