@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -95,12 +96,12 @@ async def test_x6_a_deadline_ends_job_and_steps(bench: Bench) -> None:
 
 
 async def test_x6_a_deadline_goes_on_where_an_engine_was_ended_and_begins_anew_once_it_has_passed(bench: Bench) -> None:
-    job = bench.write("hang ok", deadline=timedelta(hours=1))
+    job = bench.write("hang hang ok", deadline=timedelta(hours=1))
     async with bench.jobs() as jobs:
         jobs.ensure(job)
         await bench.hanging()
     started = bench.home.jobs / OWNER.namespace / job.name / "started"
-    began = int(started.stat().st_mtime) - 3600
+    began = int(time.time()) - 3598
     os.utime(started, (began, began))
 
     async with bench.jobs() as jobs:
@@ -114,7 +115,20 @@ async def test_x6_a_deadline_goes_on_where_an_engine_was_ended_and_begins_anew_o
         state = await bench.outcome(jobs, job)
 
     assert state.phase == "succeeded"
-    assert bench.attempts() == ["0", "0"]
+    assert bench.attempts() == ["0", "0", "0"]
+
+
+async def test_x6_a_deadline_that_passed_while_no_engine_ran_begins_anew(bench: Bench) -> None:
+    job = bench.write("hang ok", deadline=timedelta(hours=1))
+    async with bench.jobs() as jobs:
+        jobs.ensure(job)
+        await bench.hanging()
+    os.utime(bench.home.jobs / OWNER.namespace / job.name / "started", (0, 0))
+
+    async with bench.jobs() as jobs:
+        state = await bench.outcome(jobs, job)
+
+    assert state.phase == "succeeded"
 
 
 async def test_x6_a_job_that_was_ended_and_is_wanted_again_has_all_of_its_time(bench: Bench) -> None:

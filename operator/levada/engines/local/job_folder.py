@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from levada.engines import retention
@@ -34,11 +34,17 @@ def write_input(folder: Path, wanted: StepInput) -> None:
     write_atomically(path, wanted.to_bytes())
 
 
-def started(folder: Path) -> datetime:
-    """When a job was started, by this engine or one before it; that is now, if it was not yet."""
+def started(folder: Path, deadline: timedelta | None) -> datetime:
+    """When a job was started, by this engine or one before it; that is now, if it was not yet.
+
+    A deadline passes only while an engine runs: one that has passed since the last of them was ended begins anew.
+    """
     mark = folder / "started"
-    if not mark.exists():
-        mark.touch()
+    if mark.exists():
+        began = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+        if deadline is None or datetime.now(UTC) - began < deadline:
+            return began
+    mark.touch()
     return datetime.fromtimestamp(mark.stat().st_mtime, UTC)
 
 

@@ -129,7 +129,7 @@ class Jobs:
         self._owners[key] = job.owner
         folders = [self._folder / key / str(index) for index in range(job.completions)]
         failures = [said for folder in folders for said in job_folder.failures(folder)]
-        started = job_folder.started(self._folder / key)
+        started = job_folder.started(self._folder / key, job.deadline)
         self._running[key] = _Running(job, started, len(failures), failures[-1] if failures else "")
         task = self._tasks[key] = asyncio.create_task(self._run(key, job), name=key)
         # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
