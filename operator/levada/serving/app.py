@@ -22,7 +22,7 @@ from levada.serving.errors import RequestError, cut
 from levada.serving.http import Request, Response, error
 from levada.serving.metrics import Exposition, Metrics, VersionCounters, VersionInfo
 from levada.serving.model import Scores, ServedModel, Values
-from levada.serving.recorder import Recorder
+from levada.serving.recorder import Recorder, ScoreIds
 
 log = structlog.get_logger()
 
@@ -236,7 +236,7 @@ class App:
 
     def _score(
         self, version: Version, served: Served, columns: list[Values], rows: int, single: bool
-    ) -> tuple[Scores, list[str] | None]:
+    ) -> tuple[Scores, ScoreIds | None]:
         """Scores and, where they are recorded, their ids. `single`: one row of JSON values."""
         model, number = version.model, version.info.version
         recorder = self._recorder if served.recording else None
@@ -246,14 +246,12 @@ class App:
             if recorder is None:
                 return scores, None
             kept = values if served.record_requests else None
-            seq = recorder.record_one(model, number, model.values(scores)[0], model.labels(scores)[0], kept)
-            return scores, [f"{recorder.source}:{seq}"]
+            return scores, recorder.record_one(model, number, model.values(scores), model.labels(scores), kept)
         scores = model.score(columns, rows)
         if recorder is None:
             return scores, None
         kept_columns = columns if served.record_requests else None
-        first = recorder.record(model, number, model.values(scores), model.labels(scores), kept_columns)
-        return scores, [f"{recorder.source}:{seq}" for seq in range(first, first + rows)]
+        return scores, recorder.record(model, number, rows, model.values(scores), model.labels(scores), kept_columns)
 
     def _infos(self) -> list[VersionInfo]:
         return [version.info for version in self._served.versions.values()] if self._served else []

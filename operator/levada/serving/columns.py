@@ -73,6 +73,7 @@ class RequestColumn:
         """`accepted`: the only values that the model scores."""
         self.name = column.name
         self.type = column.type
+        self.is_number = column.type in (ColumnType.FLOAT64, ColumnType.INT64)
         self.nullable = column.nullable
         self.datatypes = DATATYPES[column.type]
         self.dtype = DTYPES[column.type]
@@ -132,7 +133,7 @@ class RequestColumn:
                 f"{len(data)}; make shape, datatype and binary_data_size agree"
             )
         array = np.frombuffer(data, kind)
-        if self.type in (ColumnType.FLOAT64, ColumnType.INT64) and self._accepted is None:
+        if self.is_number and self._accepted is None:
             return self._checked(array)
         return self.vector([None if value != value else value for value in array.tolist()], rows)
 
@@ -144,14 +145,10 @@ class RequestColumn:
         return self.vector(binary.texts(self.name, raw, rows), rows)
 
     def plain(self, array: Array) -> list[object]:
-        """An array as `vector` gives it, as values of JSON; of times, microseconds."""
+        """An array as `vector` gives it of what is no number, as values of JSON; of times, microseconds."""
         values: list[Any] = array.tolist()
-        if self.type == ColumnType.INT64:
-            return [int(value) if value == value else None for value in values]
         if self.type == ColumnType.BOOLEAN:
             return [bool(value) if value == value else None for value in values]
-        if self.type == ColumnType.FLOAT64:
-            return [value if value == value else None for value in values]
         return [None if value == self.null else value for value in values]
 
     def _at_once(self, values: Sequence[Any]) -> Array | None:

@@ -100,19 +100,20 @@ class ServedModel:
         outputs = self._guarded(lambda: self._session.run_padded(feeds, self._output_names))
         return Scores(rows, [output[:rows] for output in outputs])
 
-    def values(self, scores: Scores) -> list[float | None]:
-        """One number a row, as it is recorded: probability of the last class, prediction, or distance."""
+    def values(self, scores: Scores) -> Array | None:
+        """One number a row [N], as it is recorded: probability of the last class, prediction, or distance."""
         if self._value is None:
-            return [None] * scores.rows
+            return None
         output = scores.outputs[self._value]
-        numbers: list[float | None] = (output[:, -1] if output.ndim > 1 else output).tolist()
-        return numbers
+        return output[:, -1] if output.ndim > 1 else output
 
-    def labels(self, scores: Scores) -> list[str | None]:
+    def labels(self, scores: Scores) -> list[str] | None:
         """The class or cluster of each row as text."""
         if self._label is None:
-            return [None] * scores.rows
-        return [str(label) for label in scores.outputs[self._label].reshape(scores.rows).tolist()]
+            return None
+        labels = scores.outputs[self._label].reshape(scores.rows).tolist()
+        texts = {label: str(label) for label in set(labels)}
+        return [texts[label] for label in labels]
 
     def smoke_test(self) -> None:
         """Score a made-up row, alone and in a batch, and compare; raises ModelError."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -19,8 +20,9 @@ import structlog
 
 from levada.errors import StoreUnavailable
 from levada.serving.model import ServedModel, Values
+from levada.serving.session import Array
 from levada.serving.spool import Segment, Spool, read
-from levada.stores.ports import Catalogue, ScoreRow
+from levada.stores.ports import BLOCK_ROWS, Catalogue, ScoreBlock, ScoreRow
 
 log = structlog.get_logger()
 
@@ -31,16 +33,43 @@ MOST_WRITTEN = 10_000  # rows in one write; when so many wait, the next write be
 MOST_WAITING = 20_000  # rows in memory while a write is under way; beyond, they are spooled
 
 
+class ScoreIds(NamedTuple):
+    """The ids of the scores of a request: `<source>:<number>`, whose numbers follow each other."""
+
+    source: str
+    first: int
+    rows: int
+
+    def texts(self) -> list[str]:
+        return [f"{self.source}:{number}" for number in range(self.first, self.first + self.rows)]
+
+    def to_bytes(self) -> bytes:
+        """The same as a BYTES tensor of the Open Inference Protocol."""
+        numbers = np.arange(self.first, self.first + self.rows)
+        parts = []
+        while len(numbers):  # those of as many digits
+            digits = len(str(numbers[0]))
+            some, numbers = numbers[numbers < 10**digits], numbers[numbers >= 10**digits]
+            before = f"{self.source}:".encode()
+            before = (len(before) + digits).to_bytes(4, "little") + before
+            texts = np.empty((len(some), len(before) + digits), np.uint8)
+            texts[:, : len(before)] = np.frombuffer(before, np.uint8)
+            texts[:, len(before) :] = some[:, None] // 10 ** np.arange(digits - 1, -1, -1) % 10 + ord("0")
+            parts.append(texts.tobytes())
+        return b"".join(parts)
+
+
 @dataclass(slots=True)
 class Scored:
-    """The scores of a request of several rows, whose score rows are made when they are written."""
+    """The scores of a request of several rows, whose blocks are made when they are written."""
 
     model: ServedModel
     version: int
     first: int
     at: datetime
-    values: list[float | None]
-    labels: list[str | None]
+    rows: int
+    values: Array | None
+    labels: list[str] | None
     columns: Sequence[Values] | None  # as the request brought them; None where they are not kept
 
 
@@ -78,7 +107,7 @@ class Recorder:
         self._waiting: list[ScoreRow | Scored] = []
         self._write: Future[int] | None = None
         self._began = 0.0
-        self._writing: list[ScoreRow] = []
+        self._writing: list[ScoreRow | ScoreBlock] = []
         self._segment: Segment | None = None
         self._back_off = 0.0
         self._try_at = 0.0
@@ -93,24 +122,32 @@ class Recorder:
         self,
         model: ServedModel,
         version: int,
-        values: list[float | None],
-        labels: list[str | None],
+        rows: int,
+        values: Array | None,
+        labels: list[str] | None,
         columns: Sequence[Values] | None,
-    ) -> int:
-        """Take the scores of a request; the number of the first, the others follow."""
+    ) -> ScoreIds:
+        """Take the scores of a request."""
         at = datetime.now(UTC)
         with self._lock:
             first = self._next
-            self._next += len(values)
-            self.state.waiting += len(values)
-            self._waiting.append(Scored(model, version, first, at, values, labels, columns))
-        return first
+            self._next += rows
+            self.state.waiting += rows
+            self._waiting.append(Scored(model, version, first, at, rows, values, labels, columns))
+        return ScoreIds(self.source, first, rows)
 
     def record_one(
-        self, model: ServedModel, version: int, value: float | None, label: str | None, request: Sequence[object] | None
-    ) -> int:
+        self,
+        model: ServedModel,
+        version: int,
+        values: Array | None,
+        labels: list[str] | None,
+        request: Sequence[object] | None,
+    ) -> ScoreIds:
         """The same for a request of one row, of JSON values. Its score row is made at once: later, what it is made of
         would have left the processor's cache."""
+        value = None if values is None else values.item(0)
+        label = None if labels is None else labels[0]
         candidate, names, at = model.manifest.candidate, model.signature.names, datetime.now(UTC)
         kept = None if request is None else orjson.dumps(dict(zip(names, request, strict=True)))
         with self._lock:
@@ -120,7 +157,7 @@ class Recorder:
             self._waiting.append(
                 ScoreRow(self.source, number, *self._identity, version, candidate, at, value, label, kept)
             )
-        return number
+        return ScoreIds(self.source, number, 1)
 
     def close(self, seconds: float = 10.0) -> None:
         """Record what is left, within so many seconds; what cannot be recorded stays in the spool."""
@@ -170,36 +207,40 @@ class Recorder:
             arguments = (self._write, self._writing, self._segment)
             threading.Thread(target=self._put, args=arguments, name="recorder-write", daemon=True).start()
 
-    def _put(self, future: Future[int], rows: list[ScoreRow], segment: Segment | None) -> None:
+    def _put(self, future: Future[int], scores: list[ScoreRow | ScoreBlock], segment: Segment | None) -> None:
         try:
-            dropped = self._put_rows(rows)
+            dropped = self._put_scores(scores)
             if segment is not None:
-                dropped += self._put_rows(read(segment))
+                dropped += self._put_scores(read(segment))
             future.set_result(dropped)
         except BaseException as error:  # whatever it is, the recorder has to know
             future.set_exception(error)
         if self.state.waiting >= MOST_WRITTEN:
             self._wake.set()
 
-    def _put_rows(self, rows: list[ScoreRow]) -> int:
-        """Record rows; how many the catalogue would not take. Those are found by halving."""
-        if not rows:
+    def _put_scores(self, scores: list[ScoreRow | ScoreBlock]) -> int:
+        """Record scores; how many the catalogue would not take. Those are found by halving."""
+        if not scores:
             return 0
         try:
-            self._catalogue.record_scores(rows)
+            self._catalogue.record_scores(scores)
         except StoreUnavailable:
             raise
         except Exception as error:
-            if len(rows) > 1:
-                middle = len(rows) // 2
-                return self._put_rows(rows[:middle]) + self._put_rows(rows[middle:])
-            log.error("the catalogue refuses a score", id=f"{rows[0].source}:{rows[0].seq}", error=str(error))
+            if len(scores) > 1:
+                middle = len(scores) // 2
+                return self._put_scores(scores[:middle]) + self._put_scores(scores[middle:])
+            one = scores[0]
+            if isinstance(one, ScoreBlock) and one.rows > 1:
+                return sum(self._put_scores([half]) for half in one.halves())
+            number = one.first if isinstance(one, ScoreBlock) else one.seq
+            log.error("the catalogue refuses a score", id=f"{one.source}:{number}", error=str(error))
             return 1
         return 0
 
     def _finish(self, write: Future[int]) -> None:
         """Take note of how a write ended."""
-        rows, segment = self._writing, self._segment
+        scores, segment = self._writing, self._segment
         self._write, self._writing, self._segment = None, [], None
         error = write.exception()
         if error is None:
@@ -208,7 +249,7 @@ class Recorder:
             if segment is not None:
                 self._spool.remove(segment)
             dropped = write.result()
-            self.state.recorded += len(rows) + (segment.rows if segment else 0) - dropped
+            self.state.recorded += _rows_of(scores) + (segment.rows if segment else 0) - dropped
             self.state.dropped += dropped
             self.state.spooled = self._spool.rows
             self.state.catalogue_away, self._back_off = False, 0.0
@@ -216,7 +257,7 @@ class Recorder:
         self._away(str(error))
         self._back_off = min(self._back_off * 2 or BACK_OFF[0], BACK_OFF[1])
         self._try_at = time.monotonic() + self._back_off
-        self._keep(rows)
+        self._keep(scores)
 
     def _away(self, why: str) -> None:
         if not self.state.catalogue_away:
@@ -233,58 +274,74 @@ class Recorder:
             return
         self._finish(self._write)
 
-    def _keep(self, rows: list[ScoreRow]) -> None:
-        """Put rows into the spool."""
-        if not rows:
+    def _keep(self, scores: list[ScoreRow | ScoreBlock]) -> None:
+        """Put scores into the spool."""
+        if not scores:
             return
         try:
-            self._spool.append(rows)
+            self._spool.append(scores)
         except OSError as error:
-            self.state.dropped += len(rows)
-            log.error("scores are lost: they can be neither recorded nor spooled", rows=len(rows), error=str(error))
+            rows = _rows_of(scores)
+            self.state.dropped += rows
+            log.error("scores are lost: they can be neither recorded nor spooled", rows=rows, error=str(error))
         self.state.spooled = self._spool.rows
 
-    def _take(self, most: int | None = None) -> list[ScoreRow]:
+    def _take(self, most: int | None = None) -> list[ScoreRow | ScoreBlock]:
         """What waits, or the first of it: not many more rows than `most`."""
         with self._lock:
             taken, self._waiting = self._waiting, []
             self.state.waiting = 0
-        rows: list[ScoreRow] = []
+        scores: list[ScoreRow | ScoreBlock] = []
+        rows = 0
         for place, scored in enumerate(taken):
-            if most is not None and len(rows) >= most:
+            if most is not None and rows >= most:
                 self._put_back(taken[place:])
                 break
             if isinstance(scored, ScoreRow):
-                rows.append(scored)
+                scores.append(scored)
             else:
-                rows += self._rows(scored)
-        return rows
+                scores += self._blocks(scored)
+            rows += scored.rows
+        return scores
 
     def _put_back(self, scored: list[ScoreRow | Scored]) -> None:
         with self._lock:
             self._waiting = scored + self._waiting
-            self.state.waiting += sum(1 if isinstance(one, ScoreRow) else len(one.values) for one in scored)
+            self.state.waiting += _rows_of(scored)
 
-    def _rows(self, scored: Scored) -> list[ScoreRow]:
-        requests = _requests(scored)
-        candidate, at = scored.model.manifest.candidate, scored.at
-        return [
-            ScoreRow(
-                self.source, scored.first + i, *self._identity, scored.version, candidate, at, value, label, request
+    def _blocks(self, scored: Scored) -> Iterator[ScoreBlock]:
+        """Its scores in blocks, with the request's columns where they are kept."""
+        numbers: dict[str, Array] = {}
+        others: dict[str, Sequence[object]] = {}
+        for column, values in zip(scored.model.signature.columns, scored.columns or (), strict=False):
+            if not isinstance(values, np.ndarray):
+                others[column.name] = values or [None] * scored.rows
+            elif column.is_number:
+                numbers[column.name] = values
+            else:
+                others[column.name] = column.plain(values)
+        wide = np.column_stack(list(numbers.values())) if numbers else None
+        rows = list(zip(*others.values(), strict=True))
+        candidate = scored.model.manifest.candidate
+        values = None if scored.values is None else scored.values.astype(np.float64)
+        for start in range(0, scored.rows, BLOCK_ROWS):
+            some = slice(start, min(start + BLOCK_ROWS, scored.rows))
+            yield ScoreBlock(
+                self.source,
+                scored.first + start,
+                *self._identity,
+                scored.version,
+                candidate,
+                scored.at,
+                some.stop - start,
+                None if values is None else values[some],
+                None if scored.labels is None else scored.labels[some],
+                tuple(numbers),
+                None if wide is None else wide[some],
+                tuple(others),
+                orjson.dumps(rows[some]) if others else None,
             )
-            for i, (value, label, request) in enumerate(zip(scored.values, scored.labels, requests, strict=True))
-        ]
 
 
-def _requests(scored: Scored) -> list[bytes | None]:
-    """The request's columns of each row as JSON."""
-    rows = len(scored.values)
-    if scored.columns is None:
-        return [None] * rows
-    signature = scored.model.signature
-    columns = [
-        column.plain(values) if isinstance(values, np.ndarray) else values or [None] * rows
-        for column, values in zip(signature.columns, scored.columns, strict=True)
-    ]
-    names = signature.names
-    return [orjson.dumps(dict(zip(names, row, strict=False))) for row in zip(*columns, strict=True)]
+def _rows_of(scores: Iterable[ScoreRow | ScoreBlock | Scored]) -> int:
+    return sum(score.rows for score in scores)

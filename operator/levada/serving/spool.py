@@ -1,13 +1,15 @@
 """Scores on disk while the catalogue does not answer.
 
-A folder of segments with a line of JSON per score; a line that a crash cut off is left out when it is read. A process
-holds a lock on its own segments, so that another one can tell what a dead process left behind, and records it. A score
-that is recorded twice is one score: source and number identify it.
+A folder of segments with a line of JSON per score, or per block of scores; a line that a crash cut off is left out when
+it is read. A process holds a lock on its own segments, so that another one can tell what a dead process left behind,
+and records it. A score that is recorded twice is one score: source and number identify it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import re
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,11 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import orjson
 
-from levada.stores.ports import ScoreRow
+from levada.serving.session import Array
+from levada.stores.ports import ScoreBlock, ScoreRow
 
 SEGMENT_BYTES = 4 * 1024 * 1024
+_LINE = re.compile(rb'^(?:\[|\{"rows":(\d+))', re.MULTILINE)  # of a score, or of a block of so many
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Spool:
         """Their size on disk."""
         return sum(segment.bytes for segment in self._closed) + (self._file.tell() if self._file else 0)
 
-    def append(self, rows: Sequence[ScoreRow]) -> None:
+    def append(self, scores: Sequence[ScoreRow | ScoreBlock]) -> None:
         """Write scores behind the others, out of this process (not yet onto the disk's platters); raises OSError."""
         if self.bytes >= self._limit:
             raise SpoolFull(f"the spool {self._folder} has reached its limit of {self._limit} bytes")
@@ -71,12 +76,12 @@ class Spool:
             self._number += 1
             self._file = (self._folder / f"{self._source}-{self._number:06d}.scores").open("xb")
         try:
-            self._file.write(b"".join(_line(row) for row in rows))
+            self._file.write(b"".join(_line(score) for score in scores))
             self._file.flush()
         except OSError:
             self._rotate()  # a line that was cut off stays the last of its file
             raise
-        self._rows_in_file += len(rows)
+        self._rows_in_file += sum(score.rows for score in scores)
         if self._file.tell() >= SEGMENT_BYTES:
             self._rotate()
 
@@ -123,7 +128,7 @@ class Spool:
             if source in self._locks or self._lock(source):
                 with suppress(FileNotFoundError):  # its owner may have recorded it meanwhile
                     data = path.read_bytes()
-                    self._closed.append(Segment(path, data.count(b"\n"), len(data)))
+                    self._closed.append(Segment(path, _rows_in(data), len(data)))
 
     def _lock(self, source: str) -> bool:
         file = (self._folder / f"{source}.lock").open("wb")
@@ -140,27 +145,59 @@ class Spool:
         self._locks.pop(source).close()
 
 
-def read(segment: Segment) -> list[ScoreRow]:
+def read(segment: Segment) -> list[ScoreRow | ScoreBlock]:
     """The scores of a segment, without lines that a crash of process or machine has damaged."""
-    rows = []
+    scores = []
     for line in segment.path.read_bytes().split(b"\n"):
-        with suppress(ValueError, TypeError):
-            rows.append(_row(line))
-    return rows
+        with suppress(ValueError, TypeError, KeyError):
+            scores.append(_score(line))
+    return scores
+
+
+def _rows_in(data: bytes) -> int:
+    return sum(int(line[1] or 1) for line in _LINE.finditer(data))
 
 
 def _source_of(path: Path) -> str:
     return path.stem.rpartition("-")[0]
 
 
-def _line(row: ScoreRow) -> bytes:
-    request = None if row.request is None else row.request.decode()
-    identity = [row.source, row.seq, row.deployment, row.namespace, row.version, row.candidate]
-    return orjson.dumps([*identity, row.scored_at, row.value, row.label, request]) + b"\n"
+def _line(score: ScoreRow | ScoreBlock) -> bytes:
+    if isinstance(score, ScoreBlock):
+        arrays = {"values": _packed(score.values), "numbers": _packed(score.numbers)}
+        others = None if score.others is None else score.others.decode()
+        return orjson.dumps({"rows": score.rows} | score._asdict() | arrays | {"others": others}) + b"\n"
+    request = None if score.request is None else score.request.decode()
+    identity = [score.source, score.seq, score.deployment, score.namespace, score.version, score.candidate]
+    return orjson.dumps([*identity, score.scored_at, score.value, score.label, request]) + b"\n"
 
 
-def _row(line: bytes) -> ScoreRow:
-    source, seq, deployment, namespace, version, candidate, at, value, label, request = orjson.loads(line)
-    scored_at = datetime.fromisoformat(at).astimezone(UTC)
+def _score(line: bytes) -> ScoreRow | ScoreBlock:
+    found = orjson.loads(line)
+    if isinstance(found, dict):
+        block = ScoreBlock(**found)
+        columns = tuple(block.number_columns)
+        return block._replace(
+            scored_at=_time(found["scored_at"]),
+            values=_unpacked(found["values"], block.rows),
+            number_columns=columns,
+            numbers=_unpacked(found["numbers"], block.rows, len(columns)),
+            other_columns=tuple(block.other_columns),
+            others=None if found["others"] is None else found["others"].encode(),
+        )
+    source, seq, deployment, namespace, version, candidate, at, value, label, request = found
     body = None if request is None else request.encode()
-    return ScoreRow(source, seq, deployment, namespace, version, candidate, scored_at, value, label, body)
+    return ScoreRow(source, seq, deployment, namespace, version, candidate, _time(at), value, label, body)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _packed(array: Array | None) -> str | None:
+    """The bits of an array of doubles: JSON has neither NaN nor infinity."""
+    return None if array is None else b64encode(array.astype("<f8").tobytes()).decode()
+
+
+def _unpacked(text: str | None, *shape: int) -> Array | None:
+    return None if text is None else np.frombuffer(b64decode(text), "<f8").reshape(shape)

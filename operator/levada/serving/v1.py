@@ -14,6 +14,7 @@ from levada.serving.columns import too_many
 from levada.serving.documents import object_of
 from levada.serving.errors import RequestError, bad, cut, listed, nearest
 from levada.serving.model import Scores, ServedModel, Signature, Values
+from levada.serving.recorder import ScoreIds
 
 
 def read(body: bytes, signature: Signature, most_rows: int) -> tuple[int, list[Values]]:
@@ -59,7 +60,7 @@ def status(version: int) -> dict[str, Any]:
     return {"model_version_status": [state]}
 
 
-def write(model: ServedModel, version: int, scores: Scores, ids: list[str] | None) -> bytes:
+def write(model: ServedModel, version: int, scores: Scores, ids: ScoreIds | None) -> bytes:
     """The body of the answer."""
     names = [output.name for output in model.outputs]
     columns = [
@@ -71,5 +72,5 @@ def write(model: ServedModel, version: int, scores: Scores, ids: list[str] | Non
     )
     document: dict[str, Any] = {"predictions": predictions, "model_version": str(version)}
     if ids is not None:
-        document["score_ids"] = ids
+        document["score_ids"] = ids.texts()
     return orjson.dumps(document)

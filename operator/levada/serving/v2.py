@@ -16,6 +16,7 @@ from levada.serving.columns import too_many
 from levada.serving.documents import object_of
 from levada.serving.errors import RequestError, bad, cut, listed, nearest
 from levada.serving.model import Scores, ServedModel, Signature, Values
+from levada.serving.recorder import ScoreIds
 from levada.serving.session import Array
 
 SCORE_ID = "score_id"
@@ -219,7 +220,7 @@ class Writer:
                 known = [*self._places, SCORE_ID] if recorded else self._places
                 raise bad(f"the model has no output {cut(name)!r}{nearest(name, known)}")
 
-    def write(self, request: InferRequest, scores: Scores, ids: list[str] | None) -> tuple[bytes, int | None]:
+    def write(self, request: InferRequest, scores: Scores, ids: ScoreIds | None) -> tuple[bytes, int | None]:
         """The body, and the length of the JSON in it if binary data follow."""
         outputs: list[dict[str, Any]] = []
         binary: list[bytes] = []
@@ -237,11 +238,11 @@ class Writer:
                 entry["data"] = (array if array.ndim == 1 else array.ravel()).tolist()
             outputs.append(entry)
         if ids is not None and (request.outputs is None or SCORE_ID in request.outputs):
-            entry = {"name": SCORE_ID, "datatype": "BYTES", "shape": [len(ids)]}
+            entry = {"name": SCORE_ID, "datatype": "BYTES", "shape": [ids.rows]}
             if request.binary or (request.outputs is not None and request.outputs[SCORE_ID]):
-                _add_binary(entry, _texts_to_bytes(ids), binary)
+                _add_binary(entry, ids.to_bytes(), binary)
             else:
-                entry["data"] = ids
+                entry["data"] = ids.texts()
             outputs.append(entry)
         document = self._head | {"outputs": outputs}
         if request.id is not None:

@@ -6,6 +6,7 @@ that runs against the real server. Every adapter turns its client's connection e
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from levada.resources import Ref
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy import float64
+    from numpy.typing import NDArray
 
 
 class ObjectNotFound(LookupError):
@@ -114,6 +117,48 @@ class ScoreRow(NamedTuple):  # a dataclass takes four times as long to make, and
     label: str | None  # class or cluster
     request: bytes | None  # the row's request columns as JSON
 
+    @property
+    def rows(self) -> int:
+        return 1
+
+
+class ScoreBlock(NamedTuple):
+    """Online scores of rows of one request that follow each other; the id of each is `<source>:<first + its place>`."""
+
+    source: str  # id of the scorer's process
+    first: int
+    deployment: str
+    namespace: str
+    version: int
+    candidate: str
+    scored_at: datetime
+    rows: int  # at most BLOCK_ROWS
+    values: NDArray[float64] | None  # float64 [rows]: probability of the last class, prediction, or distance
+    labels: Sequence[str] | None  # classes or clusters
+    number_columns: tuple[str, ...] = ()  # the request's columns, where they are kept
+    numbers: NDArray[float64] | None = None  # float64 [rows, number_columns]; NaN is a null
+    other_columns: tuple[str, ...] = ()
+    others: bytes | None = None  # JSON: for each row a list of their values
+
+    def halves(self) -> tuple[ScoreBlock, ScoreBlock]:
+        """The same scores as two blocks, of a row or more each."""
+        middle = self.rows // 2
+        return self._part(0, middle), self._part(middle, self.rows)
+
+    def _part(self, start: int, stop: int) -> ScoreBlock:
+        return self._replace(
+            first=self.first + start,
+            rows=stop - start,
+            values=None if self.values is None else self.values[start:stop],
+            labels=None if self.labels is None else self.labels[start:stop],
+            numbers=None if self.numbers is None else self.numbers[start:stop],
+            others=None if self.others is None else json.dumps(json.loads(self.others)[start:stop]).encode(),
+        )
+
+
+BLOCK_ROWS = 256
+"""Most rows of a ScoreBlock: reading the request of one of its rows takes time in proportion."""
+
 
 @dataclass(frozen=True)
 class LineageNode:
@@ -158,8 +203,8 @@ class Catalogue(Protocol):
         `first_row` on, else ValueError. They are seen by `lineage` and in the view `scores` once the scores are
         committed. Raises Stalled for a text that cannot be kept."""
 
-    def record_scores(self, rows: Sequence[ScoreRow]) -> None:
-        """Online scores, in bulk; a row that is there already (same source and seq) is left alone."""
+    def record_scores(self, scores: Sequence[ScoreRow | ScoreBlock]) -> None:
+        """Online scores, in bulk; what is there already (same source, and seq or first) is left alone."""
 
     def record_decision(self, ref: Ref, actor: str, action: str, reason: str, message: str, event: Event) -> bool:
         """Audit: who decided what and why; the event's id makes it one."""

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from levada.serving.recorder import Recorder
@@ -159,7 +160,7 @@ def test_x5_a_score_that_the_catalogue_refuses_keeps_no_other_from_being_recorde
     model = small.served()
     with closing(open_catalogue(settings)) as catalogue:
         recorder = Recorder(catalogue, Spool(tmp_path, "a", 10**6), "a", "default", "small")
-        recorder.record(model, 1, [0.5] * 5, ["1", "2", "\0", "4", "5"], None)
+        recorder.record(model, 1, 5, np.full(5, 0.5), ["1", "2", "\0", "4", "5"], None)
         recorder.start()
         recorder.close()
     assert [row["label"] for row in scores.rows()] == ["1", "2", "4", "5"]

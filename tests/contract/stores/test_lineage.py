@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from levada.events import EventType
 from levada.names import Kind
 from levada.resources import Ref
-from levada.stores.ports import LineageNode, ScoreRow
+from levada.stores.ports import BLOCK_ROWS, LineageNode, ScoreBlock, ScoreRow
 from levada.stores.postgres import PostgresCatalogue, lineage
 from tests.contract.stores import samples
 from tests.contract.stores.samples import DIGEST, NOW, URI
@@ -100,6 +101,20 @@ def test_x2_a_request_may_hold_any_text(history: PostgresCatalogue) -> None:
     row = ScoreRow("scorer-1", 7, "late", "default", 3, "late-trees-1", NOW, 0.25, "true", request)
     history.record_scores([row])
     assert history.lineage("scorer-1:7")[0].details["request"] == {"text": "a\0bü"}
+
+
+def test_x2_a_score_of_a_block_leads_back_as_well(history: PostgresCatalogue) -> None:
+    numbers, labels = np.arange(BLOCK_ROWS, dtype=np.float64), ["true"] * BLOCK_ROWS
+    identity = ("scorer-1", 7, "late", "default", 3, "late-trees-1", NOW)
+    block = ScoreBlock(*identity, BLOCK_ROWS, numbers / 4, labels, ("hour",), numbers[:, None])
+    history.record_scores([block, block._replace(first=7 + BLOCK_ROWS, rows=1, values=None, labels=None)])
+    for row in (0, 5, BLOCK_ROWS - 1):
+        nodes = history.lineage(f"scorer-1:{7 + row}")
+        assert {node.id: node.parents for node in nodes} == {f"scorer-1:{7 + row}": ("late-trees-1",), **CANDIDATE}
+        details = nodes[0].details
+        assert (details["row"], details["value"], details["request"]) == (7 + row, row / 4, {"hour": row})
+    assert history.lineage(f"scorer-1:{7 + BLOCK_ROWS}")[0].details["row"] == 7 + BLOCK_ROWS
+    assert history.lineage("scorer-1:6") == []
 
 
 @pytest.mark.parametrize(

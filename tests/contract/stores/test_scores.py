@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from levada.events import EventType
 from levada.names import Kind
 from levada.resources import Ref
 from levada.resources.conditions import Reason
-from levada.stores.ports import ScoreRow
+from levada.stores.ports import BLOCK_ROWS, ScoreBlock, ScoreRow
 from levada.stores.postgres import PostgresCatalogue
 from levada.stores.postgres.scores import SCHEMA
 from tests.contract.stores import samples
@@ -272,6 +273,72 @@ def test_x5_online_scores_that_come_twice_are_there_once(catalogue: PostgresCata
     ]
 
 
+REQUESTS: list[dict[str, Any]] = [
+    {"a": 1.0, "b": 0.1, "c": "ü", "d": True},
+    {"a": None, "b": -1e-300, "c": None, "d": [1]},
+    {"a": 2.0**53, "b": 3.0, "c": "\0", "d": False},
+]
+
+
+def block(first: int, rows: int = 3, **values: Any) -> ScoreBlock:
+    """A block whose rows repeat REQUESTS."""
+    requests = [REQUESTS[row % len(REQUESTS)] for row in range(rows)]
+    numbers = [[math.nan if request[name] is None else request[name] for name in "ab"] for request in requests]
+    given: dict[str, Any] = {
+        "values": (first + np.arange(rows)) / 7,
+        "labels": [f"ü{row % 2}" for row in range(rows)],
+        "number_columns": ("a", "b"),
+        "numbers": np.array(numbers, np.float64),
+        "other_columns": ("c", "d"),
+        "others": json.dumps([[request["c"], request["d"]] for request in requests]).encode(),
+    }
+    return ScoreBlock("scorer-1", first, "late", "default", 1, "late-trees-1", NOW, rows, **given | values)
+
+
+def test_score2_a_block_of_online_scores_is_shown_row_by_row(catalogue: PostgresCatalogue, postgres: str) -> None:
+    nothing = {"number_columns": (), "numbers": None, "other_columns": (), "others": None}
+    scores: list[ScoreRow | ScoreBlock] = [
+        block(0),
+        online(3),
+        block(4, 1, values=None, labels=None, number_columns=(), numbers=None),
+        block(5, 2, other_columns=(), others=None),
+        block(7, 2, **nothing),
+    ]
+    catalogue.record_scores(scores)
+    query = "SELECT id, version, candidate, scored_at, value, label, request FROM scores ORDER BY row"
+    same = (1, "late-trees-1", NOW)
+    assert _rows(postgres, query) == [
+        ("scorer-1:0", *same, 0.0, "ü0", REQUESTS[0]),
+        ("scorer-1:1", *same, 1 / 7, "ü1", REQUESTS[1]),
+        ("scorer-1:2", *same, 2 / 7, "ü0", REQUESTS[2]),
+        ("scorer-1:3", *same, 3 / 7, None, None),
+        ("scorer-1:4", *same, None, None, {"c": "ü", "d": True}),
+        ("scorer-1:5", *same, 5 / 7, "ü0", {"a": 1, "b": 0.1}),
+        ("scorer-1:6", *same, 6 / 7, "ü1", {"a": None, "b": -1e-300}),
+        ("scorer-1:7", *same, 1.0, "ü0", None),
+        ("scorer-1:8", *same, 8 / 7, "ü1", None),
+    ]
+    # Whole numbers look as they do in JSON.
+    assert _rows(postgres, "SELECT request->>'a' FROM scores WHERE row = 5") == [("1",)]
+
+
+def test_x5_blocks_of_online_scores_that_come_twice_are_there_once(catalogue: PostgresCatalogue, postgres: str) -> None:
+    catalogue.record_scores([block(0), block(3)])
+    catalogue.record_scores([block(0), block(3), block(6, labels=["again"] * 3)])
+    assert _rows(postgres, "SELECT seq FROM online_scores ORDER BY seq") == [(seq,) for seq in range(9)]
+    assert _rows(postgres, "SELECT DISTINCT label FROM online_scores WHERE seq > 5") == [("again",)]
+
+
+def test_x5_halves_of_a_block_are_its_rows(catalogue: PostgresCatalogue, postgres: str) -> None:
+    whole = block(0, BLOCK_ROWS)
+    first, second = whole.halves()
+    catalogue.record_scores([*first.halves(), second, whole._replace(source="scorer-2")])
+    query = "SELECT row, value, label, request::text FROM scores WHERE source = 'scorer-{}' ORDER BY row"
+    shown = _rows(postgres, query.format(1))
+    assert len(shown) == BLOCK_ROWS
+    assert shown == _rows(postgres, query.format(2))
+
+
 def test_many_scorers_record_at_once(postgres: str, catalogue: PostgresCatalogue) -> None:
     ready = threading.Barrier(4)
 
@@ -294,9 +361,9 @@ def test_many_scorers_record_at_once(postgres: str, catalogue: PostgresCatalogue
 
 
 def test_forgetting_a_deployment_takes_its_scores(catalogue: PostgresCatalogue, postgres: str) -> None:
-    catalogue.record_scores([online(0), online(1)])
+    catalogue.record_scores([online(0), online(1), block(3)])
     assert catalogue.forget(Ref(Kind.DEPLOYMENT, "default", "late")) == []
-    assert _rows(postgres, "SELECT count(*) FROM online_score_rows") == [(0,)]
+    assert _rows(postgres, "SELECT count(*) FROM online_scores") == [(0,)]
     catalogue.record_scores([online(2)])
     assert _rows(postgres, "SELECT id FROM scores") == [("scorer-1:2",)]
 

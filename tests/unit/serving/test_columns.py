@@ -221,8 +221,6 @@ def test_score2_nan_in_a_binary_tensor_is_refused_where_a_value_is_needed() -> N
 @pytest.mark.parametrize(
     ("type", "values"),
     [
-        (ColumnType.FLOAT64, [0.5, None, -(2.0**63)]),
-        (ColumnType.INT64, [7, None]),
         (ColumnType.BOOLEAN, [True, None]),
         (ColumnType.STRING, ["a", None]),
     ],

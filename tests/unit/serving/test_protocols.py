@@ -21,6 +21,7 @@ from levada.serving.config import Limits
 from levada.serving.http import Request, Response
 from levada.serving.metrics import VersionInfo
 from levada.serving.model import ServedModel
+from levada.serving.recorder import ScoreIds
 from levada.serving.session import Session
 from tests.unit.serving import small
 from tests.unit.serving.small import ROW, v2_request
@@ -501,14 +502,14 @@ class _Kept:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     state: Any = None
 
-    def record(self, model: ServedModel, version: int, values: Any, labels: Any, columns: Any) -> int:
+    def record(self, model: ServedModel, version: int, rows: int, values: Any, labels: Any, columns: Any) -> ScoreIds:
         del model
         first = len(self.rows)
-        self.rows += [(version, value, label, columns) for value, label in zip(values, labels, strict=True)]
-        return first
+        self.rows += [(version, value, label, columns) for value, label in zip(values.tolist(), labels, strict=True)]
+        return ScoreIds(self.source, first, rows)
 
-    def record_one(self, model: ServedModel, version: int, value: Any, label: Any, request: Any) -> int:
-        return self.record(model, version, [value], [label], request)
+    def record_one(self, model: ServedModel, version: int, values: Any, labels: Any, request: Any) -> ScoreIds:
+        return self.record(model, version, 1, values, labels, request)
 
 
 def test_score2_every_score_has_an_id_in_the_answer() -> None:

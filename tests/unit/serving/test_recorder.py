@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from levada.serving.recorder import BACK_OFF, Recorder
+from levada.serving import binary
+from levada.serving.recorder import BACK_OFF, Recorder, ScoreIds
 from levada.serving.spool import Spool
 from levada.settings import Settings
 from levada.stores.open import open_catalogue
@@ -37,7 +39,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 
 
 def record(recorder: Recorder) -> None:
-    recorder.record(MODEL, 1, [0.5], ["1"], None)
+    recorder.record(MODEL, 1, 1, np.array([0.5]), ["1"], None)
 
 
 @pytest.mark.usefixtures("capsys")  # the log goes into memory: the disk is full
@@ -67,6 +69,13 @@ def test_score2_a_fault_inside_does_not_end_recording(recorder: Recorder, monkey
         until(lambda: failed)
     record(recorder)
     until(lambda: recorder.state.spooled == 1)
+
+
+@pytest.mark.parametrize(("first", "rows"), [(0, 1), (7, 3), (8, 250), (99_990, 20)])
+def test_score2_ids_as_a_tensor_are_the_ids(first: int, rows: int) -> None:
+    made = ScoreIds("a-1", first, rows)
+    assert made.texts()[-1] == f"a-1:{first + rows - 1}"
+    assert binary.texts("score_id", made.to_bytes(), rows) == made.texts()
 
 
 def test_score2_a_log_on_a_full_disk_stops_nothing() -> None:

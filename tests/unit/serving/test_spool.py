@@ -10,11 +10,12 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from levada.serving import spool
 from levada.serving.spool import Spool, SpoolFull, read
-from levada.stores.ports import ScoreRow
+from levada.stores.ports import ScoreBlock, ScoreRow
 
 LIMIT = 1024 * 1024
 ROW = ScoreRow(
@@ -25,7 +26,18 @@ ROWS = [
 ]
 
 
-def drained(waiting: Spool) -> list[ScoreRow]:
+BLOCK = ScoreBlock(
+    *("a", 20, "late", "default", 1, "small", ROW.scored_at, 3),
+    np.array([0.1, np.nan, np.inf]),
+    ["1", "ü", "1"],
+    ("hour", "day"),
+    np.array([[1, 2], [np.nan, 0.1], [5, 6]]),
+    ("carrier",),
+    '[["AA"],[null],["ü"]]'.encode(),
+)
+
+
+def drained(waiting: Spool) -> list[ScoreRow | ScoreBlock]:
     found = []
     while (segment := waiting.oldest()) is not None:
         found += read(segment)
@@ -41,6 +53,21 @@ def test_score2_scores_come_out_of_the_spool_as_they_went_in(tmp_path: Path) -> 
         assert drained(waiting) == ROWS
         assert (waiting.rows, waiting.bytes) == (0, 0)
     assert not list((tmp_path / "new").glob("*.scores"))
+
+
+def test_score2_blocks_come_out_of_the_spool_with_the_same_bits(tmp_path: Path) -> None:
+    bare = ScoreBlock("a", 30, "late", "default", 1, "small", ROW.scored_at, 2, None, None)
+    with closing(Spool(tmp_path, "a", LIMIT)) as waiting:
+        waiting.append([ROW, BLOCK, bare])
+        assert waiting.rows == 6
+    with closing(Spool(tmp_path, "b", LIMIT)) as waiting:
+        assert waiting.rows == 6
+        row, block, other = drained(waiting)
+    assert (row, other) == (ROW, bare)
+    assert isinstance(block, ScoreBlock)
+    np.testing.assert_array_equal(block.values, BLOCK.values)
+    np.testing.assert_array_equal(block.numbers, BLOCK.numbers)
+    assert block._replace(values=None, numbers=None) == BLOCK._replace(values=None, numbers=None)
 
 
 def test_score2_the_oldest_scores_come_first_from_several_files(

@@ -1,21 +1,14 @@
-"""Arrow columns as elements of PostgreSQL's arrays in binary form, without touching a value in Python.
-
-An array on the wire is a header (dimensions, whether there are nulls, type of the elements, their number, lower bound)
-and each element as its length and bytes; a null has the length -1.
-"""
+"""Arrow columns as elements of PostgreSQL's arrays in binary form, without touching a value in Python."""
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_HEADER = struct.Struct(">iiiii")
-NULL = struct.pack(">i", -1)
-"""A field that is null."""
+from levada.stores.postgres import copyformat
 
 
 class Elements:
@@ -24,7 +17,7 @@ class Elements:
     def __init__(self, column: pa.Array, oid: int) -> None:
         """`column` has strings, float64 or int64; `oid` is PostgreSQL's type of the elements."""
         self._oid = oid
-        self._nulls = int(column.null_count > 0)
+        self._nulls = column.null_count > 0
         if column.null_count == 0 and not pa.types.is_string(column.type):
             elements = np.empty(len(column), [("length", ">i4"), ("value", _big_endian(column.type))])
             elements["length"], elements["value"] = 8, column
@@ -43,8 +36,7 @@ class Elements:
     def field(self, start: int, stop: int) -> tuple[bytes, memoryview]:
         """The array of the rows [start, stop): its length and header, and its elements."""
         elements = self._bytes[self._offsets[start] : self._offsets[stop]]
-        header = _HEADER.pack(1, self._nulls, self._oid, stop - start, 1)
-        return struct.pack(">i", len(header) + len(elements)) + header, elements
+        return copyformat.array_head(self._oid, stop - start, len(elements), nulls=self._nulls), elements
 
 
 def _as_binary(column: pa.Array, there: np.ndarray[Any, Any]) -> pa.Array:

@@ -23,8 +23,8 @@ from levada.names import Kind
 from levada.resources import Ref
 from levada.settings import Settings
 from levada.stores.failpoints import after_write
-from levada.stores.ports import LineageNode, ScoreRow
-from levada.stores.postgres import lineage, migrations, online, records
+from levada.stores.ports import LineageNode, ScoreBlock, ScoreRow
+from levada.stores.postgres import lineage, migrations, records
 from levada.stores.postgres.connection import Database
 from levada.stores.postgres.records import Record, Type
 
@@ -86,6 +86,8 @@ DELETE FROM score_blocks WHERE run IN (SELECT run FROM runs)
 _FORGET_DEPLOYMENT = """
 WITH gone AS (
     DELETE FROM scorers WHERE namespace = %(namespace)s AND deployment = %(name)s RETURNING scorer
+), blocks AS (
+    DELETE FROM online_score_blocks WHERE scorer IN (SELECT scorer FROM gone)
 )
 DELETE FROM online_score_rows WHERE scorer IN (SELECT scorer FROM gone)
 """
@@ -174,11 +176,19 @@ class PostgresCatalogue:
         after_write(f"copy scores of {manifest.execution}, part {part}")
         return count
 
-    def record_scores(self, rows: Sequence[ScoreRow]) -> None:
+    def record_scores(self, scores: Sequence[ScoreRow | ScoreBlock]) -> None:
+        from levada.stores.postgres import online  # nor is numpy
+
+        rows = [score for score in scores if isinstance(score, ScoreRow)]
         if rows:
             with self._database.connection() as connection:
-                online.insert(connection, rows, self._scorers)
+                online.insert_rows(connection, rows, self._scorers)
             after_write(f"record {len(rows)} scores")
+        blocks = [score for score in scores if isinstance(score, ScoreBlock)]
+        if blocks:
+            with self._database.connection() as connection:
+                online.insert_blocks(connection, blocks, self._scorers)
+            after_write(f"record {len(blocks)} blocks of scores")
 
     def audit(self, ref: Ref | None = None, limit: int = 100) -> list[dict[str, Any]]:
         values = {

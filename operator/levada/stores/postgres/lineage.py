@@ -35,7 +35,8 @@ WITH RECURSIVE score AS (
                               'version', p.version),
            s.request
     FROM scorers p
-    JOIN online_score_rows s ON s.scorer = p.scorer AND s.seq = %(row)s
+    JOIN online_scores s ON s.scorer = p.scorer AND s.seq = %(row)s
+                        AND s.first_seq BETWEEN %(row)s::bigint - 255 AND %(row)s::bigint  -- ports.BLOCK_ROWS
     WHERE p.source = %(source)s AND (%(namespace)s::text IS NULL OR p.namespace = %(namespace)s)
 ), history (key) AS (
     SELECT parent FROM score

@@ -14,7 +14,7 @@ from levada.artifacts import ScoresManifest
 from levada.errors import Stalled
 from levada.resources.conditions import Reason
 from levada.stores.postgres import copyformat
-from levada.stores.postgres.arrays import NULL, Elements
+from levada.stores.postgres.arrays import Elements
 from levada.stores.postgres.connection import Connection
 
 SCHEMA = pa.schema(
@@ -37,7 +37,6 @@ _COPY = """
 COPY score_blocks (run, first_row, part, rows, values, labels, entities, event_times) FROM STDIN (FORMAT binary)
 """
 _START = struct.Struct(">hiiiqiiii")  # fields, then length and value of run, first_row, part, rows
-_FLOAT8, _TEXT, _TIMESTAMPTZ = 701, 25, 1184
 
 _RUN = """
 WITH made AS (
@@ -109,16 +108,16 @@ def encode(batch: pa.RecordBatch, run: int, part: int, first_row: int) -> bytes:
     if not np.array_equal(rows, np.arange(first_row, first_row + len(rows))):
         raise ValueError(f"the rows of a part of scores must follow each other; these should be {first_row} and on")
     fields = [
-        Elements(columns["value"], _FLOAT8),
-        *(_elements(columns[name], _TEXT) for name in ("label", "entity")),
-        _elements(pc.subtract(columns["event_time"].cast(pa.int64()), copyformat.EPOCH), _TIMESTAMPTZ),
+        Elements(columns["value"], copyformat.FLOAT8),
+        *(_elements(columns[name], copyformat.TEXT) for name in ("label", "entity")),
+        _elements(pc.subtract(columns["event_time"].cast(pa.int64()), copyformat.EPOCH), copyformat.TIMESTAMPTZ),
     ]
     pieces: list[bytes | memoryview] = []
     for start in range(0, len(rows), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(rows))
         pieces.append(_START.pack(4 + len(fields), 4, run, 8, first_row + start, 4, part, 4, stop - start))
         for elements in fields:
-            pieces += [NULL] if elements is None else elements.field(start, stop)
+            pieces += [copyformat.NULL] if elements is None else elements.field(start, stop)
     return b"".join(pieces)
 
 
