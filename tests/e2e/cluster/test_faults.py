@@ -23,6 +23,18 @@ from tools.cluster.layout import own_state
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 ROWS = 600
+# What the pipeline makes by itself: artifacts of the catalogue by type, Jobs, versions, scores.
+UNDISTURBED = {
+    "batch": 2,
+    "features": 2,
+    "split": 1,
+    "candidate": 2,
+    "evaluation": 2,
+    "scores": 1,
+    "jobs": 8,
+    "versions": 1,
+    "rows scored": ROWS,
+}
 OPERATOR = "app.kubernetes.io/component=operator"
 SCORERS = "levada.dev/kind=Deployment"
 
@@ -36,11 +48,15 @@ def pipeline(levada: Installed, tmp_path: Path) -> Iterator[list[Document]]:
     levada.clear()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(levada: Installed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """What the pipeline makes by itself."""
-    levada.upload(small_pipeline(tmp_path_factory.mktemp("undisturbed"), ROWS).folder)
-    return run(levada, list(yaml.safe_load_all(PIPELINE)), lambda: None)
+@pytest.fixture
+def served(levada: Installed, tmp_path: Path) -> list[Document]:
+    """The small pipeline, whose model is served; it stays there for the next test that wants one."""
+    pipeline = list(yaml.safe_load_all(PIPELINE))
+    if not levada.get("modeldeployments.levada.dev")["items"]:
+        levada.upload(small_pipeline(tmp_path, ROWS).folder)
+        levada.apply(*pipeline)
+    levada.wait("mdep/returns", "Ready")
+    return pipeline
 
 
 def is_done(levada: Installed) -> bool:
@@ -51,7 +67,7 @@ def is_done(levada: Installed) -> bool:
 
 
 def made(levada: Installed) -> dict[str, int]:
-    """How many there are of what a pipeline makes: artifacts of the catalogue by type, Jobs, versions, scores."""
+    """How many there are of what a pipeline makes, as in UNDISTURBED."""
     sql = "SELECT type, count(*) FROM artifacts WHERE namespace = %s GROUP BY type"
     with psycopg.connect(levada.settings().postgres_dsn.get_secret_value()) as connection:
         found = {str(type): int(count) for type, count in connection.execute(sql, (levada.namespace,))}
@@ -80,7 +96,7 @@ def kill_scorer(levada: Installed) -> bool:
 
 @pytest.mark.timeout(900)
 def test_x5_killing_operator_steps_and_scorers_ten_times_changes_nothing(
-    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
+    levada: Installed, pipeline: list[Document]
 ) -> None:
     dice = random.Random(4)
     # No more steps than one of them is tried again.
@@ -93,7 +109,7 @@ def test_x5_killing_operator_steps_and_scorers_ten_times_changes_nothing(
             left[way] -= way(levada)
 
     while +left:
-        assert run(levada, pipeline, kill) == undisturbed, left
+        assert run(levada, pipeline, kill) == UNDISTURBED, left
 
 
 def run(levada: Installed, pipeline: list[Document], meanwhile: Callable[[], None]) -> dict[str, int]:
@@ -114,7 +130,7 @@ def run(levada: Installed, pipeline: list[Document], meanwhile: Callable[[], Non
 
 @pytest.mark.timeout(600)
 def test_k8s2_a_chart_upgrade_in_the_middle_of_a_run_neither_repeats_nor_ends_its_jobs(
-    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
+    levada: Installed, pipeline: list[Document]
 ) -> None:
     running: set[str] = set()
 
@@ -124,7 +140,7 @@ def test_k8s2_a_chart_upgrade_in_the_middle_of_a_run_neither_repeats_nor_ends_it
             levada.upgrade("--set=operator.logLevel=debug", "--set=crds.keep=false")  # changes each definition as well
 
     try:
-        assert run(levada, pipeline, upgrade) == undisturbed
+        assert run(levada, pipeline, upgrade) == UNDISTURBED
         assert running <= {job["metadata"]["uid"] for job in levada.get("jobs")["items"]}
     finally:
         levada.upgrade()
@@ -136,7 +152,7 @@ def running_jobs(levada: Installed) -> set[str]:
 
 @pytest.mark.timeout(600)
 def test_x5_a_leader_that_was_stopped_past_its_lease_wakes_in_the_middle_of_a_run_and_changes_nothing(
-    levada: Installed, pipeline: list[Document], undisturbed: dict[str, int]
+    levada: Installed, pipeline: list[Document]
 ) -> None:
     scale(levada, 2)
     stopped: list[str] = []
@@ -153,7 +169,7 @@ def test_x5_a_leader_that_was_stopped_past_its_lease_wakes_in_the_middle_of_a_ru
                 assert levada.kill(leader, signal="SIGCONT")  # before its liveness probe gives up
 
     try:
-        assert run(levada, pipeline, stop_and_wake) == undisturbed
+        assert run(levada, pipeline, stop_and_wake) == UNDISTURBED
         (state,) = replica(levada, stopped[0])["status"]["containerStatuses"]
         assert state["lastState"]["terminated"]["exitCode"] == 1  # by itself: killed, it would be 137
         assert holder(levada) not in ("", *stopped)
@@ -211,12 +227,11 @@ def asking(levada: Installed) -> Iterator[list[BaseException]]:
 
 @pytest.mark.parametrize("what", ["nats", "minio", "postgres", "etcd", "kube-apiserver"])
 def test_x5_what_a_run_needs_may_go_away_and_come_back_while_the_scorer_answers(
-    levada: Installed, pipeline: list[Document], what: str
+    levada: Installed, served: list[Document], what: str
 ) -> None:
-    levada.apply(*pipeline)
-    levada.wait("mdep/returns", "Ready")
+    wanted = 1 + max(d["status"]["batchCount"] for d in levada.get("datasets.levada.dev")["items"])
     with asking(levada) as failed:
-        again = [run_again(d, what) for d in pipeline if d["kind"] == "Dataset"]
+        again = [run_again(d, what) for d in served if d["kind"] == "Dataset"]
         levada.apply(*again)
         until(lambda: any(is_running(job) for job in levada.get("jobs")["items"]))
         if what in ("etcd", "kube-apiserver"):
@@ -224,10 +239,10 @@ def test_x5_what_a_run_needs_may_go_away_and_come_back_while_the_scorer_answers(
         else:
             (pod,) = levada.pods(f"app.kubernetes.io/component={what}", namespace=RELEASE)
             assert levada.kill(pod)
-        until(lambda: quietly(lambda: all_observed(levada)), seconds=200)
+        until(lambda: quietly(lambda: all_observed(levada, wanted)), seconds=200)
     assert not failed
     for name in ("orders", "shops"):
-        assert levada.get(f"dset/{name}")["status"]["batchCount"] == 2
+        assert levada.get(f"dset/{name}")["status"]["batchCount"] == wanted
 
 
 def run_again(dataset: Document, what: str) -> Document:
@@ -240,10 +255,10 @@ def is_running(job: Document) -> bool:
     return bool(job["status"].get("active"))
 
 
-def all_observed(levada: Installed) -> bool:
+def all_observed(levada: Installed, batches: int) -> bool:
     datasets: list[Any] = levada.get("datasets.levada.dev")["items"]
     runs = levada.get("scoringruns.levada.dev")["items"]
-    return all(d["status"].get("batchCount") == 2 for d in datasets) and all(map(is_settled, [*datasets, *runs]))
+    return all(d["status"].get("batchCount") == batches for d in datasets) and all(map(is_settled, [*datasets, *runs]))
 
 
 def is_settled(resource: Document) -> bool:
@@ -259,12 +274,10 @@ def quietly(look: Callable[[], bool]) -> bool:
         return False
 
 
-def test_x5_deleting_in_any_order_never_waits_for_the_operator(levada: Installed, pipeline: list[Document]) -> None:
-    levada.apply(*pipeline)
-    levada.wait("train/returns", "Complete")
+def test_x5_deleting_in_any_order_never_waits_for_the_operator(levada: Installed, served: list[Document]) -> None:
     scale(levada, 0)
     try:
-        for kind, name in [(d["kind"], d["metadata"]["name"]) for d in pipeline]:
+        for kind, name in [(d["kind"], d["metadata"]["name"]) for d in served]:
             plural = "modeldeployments" if kind == "Deployment" else f"{kind.lower()}s"
             levada.run("delete", f"{plural}.levada.dev", name, "--timeout=30s")
         until(lambda: not levada.pods("levada.dev/kind"))
