@@ -92,3 +92,8 @@ def test_a_zero_byte_far_into_a_file_is_a_value(monkeypatch: pytest.MonkeyPatch)
 def test_utf16_without_a_mark_is_read_in_either_order_of_bytes(written: str, chunk: int) -> None:
     text = "größe,\u6100\n愀愀愀,1\n"
     assert b"".join(decoded("f", _chunks(text.encode(written), chunk), "utf-16")).decode() == text
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,x\0\n", "a\0" + "b" * 100, "x" * 100 + "\0\0\0"])
+def test_a_zero_among_other_characters_is_one_of_them(text: str) -> None:
+    assert b"".join(decoded("f", iter([text.encode()]), "utf-8")) == text.encode()

@@ -66,3 +66,6 @@ def test_secrets_come_from_the_environment() -> None:
 def test_columns_that_differ_in_case_only_are_refused(originals: list[str]) -> None:
     with pytest.raises(Stalled, match=f"^f has the columns '{originals[0]}' and '{originals[-1]}', which are one"):
         column_names("f", originals)
+    with pytest.raises(Stalled, match="which are one"):
+        column_names("f", originals, column_names("f", originals[:1]) + column_names("f", originals[-1:]))
+    assert len(column_names("f", originals, column_names("f", originals[:1]))) == len(originals)

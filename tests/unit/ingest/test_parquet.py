@@ -89,5 +89,5 @@ def test_columns_that_differ_in_case_only_are_refused() -> None:
     data = _file(pa.table({"a": [1], "A": [2]}))
     with pytest.raises(Stalled, match=r"^data\.csv has the columns 'a' and 'A', which are one for SQL"):
         inferred(PARQUET, content(data))
-    with pytest.raises(Stalled, match=r"^data\.csv has the columns 'a' and 'A', which are one for SQL"):
-        read(PARQUET, content(data), columns(a="int64"))
+    rows, _, _ = read(PARQUET, content(data), columns(a="int64"))  # what is not read disturbs nobody
+    assert rows == [{"a": 1}]

@@ -138,11 +138,13 @@ def decoded(name: str, chunks: Iterator[bytes], encoding: Encoding) -> Iterator[
 
 
 def _refuse_utf16(name: str, first: bytes, encoding: Encoding, has_mark: bool) -> None:
-    """Raises Stalled if the beginning of a text is not of one byte a character, but likely of two."""
+    """Raises Stalled if the beginning of a text is not of one byte a character, but likely of two: zeros are many of
+    the even bytes, or of the odd ones. A single zero is a character as others are."""
     if has_mark and encoding == "utf-8":
         raise Stalled(Reason.INVALID_DATA, f"{name} begins as UTF-16 does, not UTF-8: set format.encoding to utf-16")
-    at = first.find(0, 0, _HEAD)
-    if at >= 0:
+    zeros = sorted(first[parity:_HEAD:2].count(0) for parity in (0, 1))
+    if 8 * zeros[1] > len(first[:_HEAD]) and 2 * zeros[0] < zeros[1]:
+        at = first.find(0)
         raise Stalled(
             Reason.INVALID_DATA,
             f"{name} is no {encoding} text, byte {at + 1} is zero: set format.encoding to utf-16 if that is what it is "

@@ -69,7 +69,7 @@ class CsvReader:
         originals, block = self._head(content.name, block, declared)
         if not originals:
             return
-        names = self._names(content.name, originals, columns)
+        names = self._names(content.name, originals, columns, None if inferred else declared)
         for column in columns:
             if column.name not in names and not inferred:
                 raise MissingColumn(content.name, column.name, names)
@@ -103,10 +103,12 @@ class CsvReader:
         size = len("".join(lines[: record.stop]).encode())
         return record.fields, Block(block.data[size:], block.line + record.stop)
 
-    def _names(self, name: str, originals: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    def _names(
+        self, name: str, originals: Sequence[str], columns: Sequence[Column], wanted: Sequence[str] | None
+    ) -> list[str]:
         """The name of each of a file's columns; without a header, those declared in their order."""
-        if self._format.header or [c.name for c in columns] == column_names(name, originals):
-            return column_names(name, originals)
+        if self._format.header or [c.name for c in columns] == column_names(name, originals, wanted):
+            return column_names(name, originals, wanted)
         if len(originals) != len(columns):
             raise Stalled(
                 Reason.INVALID_DATA,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -16,11 +16,11 @@ from levada.resources.conditions import Reason
 _LONGEST = 128
 
 
-def column_names(file: str, originals: Sequence[str]) -> list[str]:
+def column_names(file: str, originals: Sequence[str], wanted: Collection[str] | None = None) -> list[str]:
     """A name for each column: letters, digits and underscores, not beginning with a digit.
 
     `Sepal length (cm)` becomes `Sepal_length_cm`; a nameless column `column_<position>`. Raises Stalled if two columns
-    have the same name, or get it, or names that SQL does not tell apart.
+    have the same name, or get it, or names that SQL does not tell apart, if these are `wanted` (None: all are).
     """
     names = names_of(originals)
     seen: dict[str, tuple[str, str]] = {}
@@ -29,6 +29,8 @@ def column_names(file: str, originals: Sequence[str]) -> list[str]:
             seen[name.casefold()] = (name, original)
             continue
         earlier, first = seen[name.casefold()]
+        if earlier != name and wanted is not None and not {earlier, name} <= {*wanted}:
+            continue  # what is not read disturbs nobody
         if first == original:
             what = f"the column '{original}' twice"
         elif earlier == name:

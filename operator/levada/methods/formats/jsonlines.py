@@ -36,7 +36,9 @@ _HEAD = 1 << 20  # bytes in which keys are looked for
 _PIECES = 16  # a refused block is split in so many
 _LEAF = 64 << 10  # bytes that are read line by line
 _DEEPEST = 200  # levels of objects and lists in one another that are read
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# A text, also one that does not end. Nothing in it is tried twice, else a line that is cut off takes quadratic time.
+_QUOTED = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?$)')
+_BLANK = re.compile(rb"\n[ \t\r]*\n")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT64 = range(-(2**63), 2**63)
 _NATIVE: dict[ColumnType, set[type]] = {
@@ -70,8 +72,9 @@ class JsonLinesReader:
         block = next(stream, None)
         if block is None:
             return
-        known = list(_keys(content.name, block.split(_HEAD, last_line)[0]))
-        originals = dict(zip(column_names(content.name, known), known, strict=True))
+        known = list(_keys(content.name, block.split(_HEAD, last_line)[0], first=False))
+        wanted = None if inferred else {column.name for column in columns}
+        originals = dict(zip(column_names(content.name, known, wanted), known, strict=True))
         parser = _Parser(content.name, columns, [originals.get(c.name, c.name) for c in columns], inferred)
         yield from parser.rows(block)
         for block in stream:
@@ -124,7 +127,11 @@ class _Parser:
             )
         except pa.ArrowInvalid:
             return None
-        if table.num_rows != block.data.count(b"\n") and table.num_rows != len(_objects(block)):
+        # Arrow reads several objects of a line as well, and passes over lines without any.
+        simple = table.num_rows == block.data.count(b"\n") and not (
+            block.data[:1].isspace() or _BLANK.search(block.data)
+        )
+        if not simple and table.num_rows != len(_objects(block)):
             return None
         arrays = []
         for key, column in zip(self._keys, self._columns, strict=True):
@@ -226,8 +233,11 @@ def _objects(block: Block) -> list[tuple[int, str]]:
     return [(block.line + i, line.rstrip("\r")) for i, line in enumerate(lines) if line.strip()]
 
 
-def _keys(name: str, block: Block) -> dict[str, list[Any]]:
-    """The keys of a block's objects in the order in which they are first seen, with their values that are not null."""
+def _keys(name: str, block: Block, *, first: bool = True) -> dict[str, list[Any]]:
+    """The keys of a block's objects in the order in which they are first seen, with their values that are not null.
+
+    Raises Stalled where `first` and no line is an object: later, with known columns, such lines are set aside.
+    """
     if (error := wrong_encoding(name, block)) is not None:
         raise error
     found: dict[str, list[Any]] = {}
@@ -247,7 +257,7 @@ def _keys(name: str, block: Block) -> dict[str, list[Any]]:
             cells = found.setdefault(key, [])
             if value is not None:
                 cells.append(value)
-    if fault and not any_object:
+    if first and fault and not any_object:
         raise Stalled(
             Reason.INVALID_DATA,
             f"{name} holds no JSON lines ({fault}): write an object a line, or correct format.type",

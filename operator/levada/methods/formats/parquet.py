@@ -43,7 +43,9 @@ class ParquetReader:
 
     def read(self, content: Content, columns: Sequence[Column], inferred: bool) -> Iterator[Rows]:
         with _opened(content) as file:
-            fields = dict(zip(column_names(content.name, file.schema_arrow.names), file.schema_arrow, strict=True))
+            declared = None if inferred else {column.name for column in columns}
+            names = column_names(content.name, file.schema_arrow.names, declared)
+            fields = dict(zip(names, file.schema_arrow, strict=True))
             for column in columns:
                 if column.name in fields:
                     _column_type(content.name, fields[column.name])
