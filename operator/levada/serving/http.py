@@ -55,7 +55,9 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-KEPT_HEADERS = frozenset({b"content-length", b"content-encoding", b"expect", b"inference-header-content-length"})
+KEPT_HEADERS = frozenset(
+    {b"content-length", b"content-encoding", b"expect", b"inference-header-content-length", b"transfer-encoding"}
+)
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 Handler = Callable[[Request], Response]
@@ -120,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._refused = False  # nothing more is parsed; what still comes is thrown away
         self._reserved = 0
         self._wanted = 0  # bytes that this connection waits for
+        self._unread = 0  # bytes of answers that its client had not read when that was last looked at
         self.quiet_since = time.monotonic()
         self.receiving = False
         self._reset()
@@ -151,11 +154,25 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refused = True  # the request was answered in HTTP/1.1, with the end of the connection
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._parser.get_method() == b"CONNECT":
+                self._refused = True  # it was answered, with the end of the connection
+            else:
+                self._stay_with_http1(data[upgrade.args[0] :])
         except httptools.HttpParserError as problem:
             if not self._refused:
                 self._refuse(400, f"the request is not valid HTTP/1.1 ({_cause(problem)})")
+
+    def _stay_with_http1(self, rest: bytes) -> None:
+        """Read a request that asked for another protocol once more, without that, and what has come behind its head."""
+        head = b"%b %b HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
+        head += b"".join(b"%b: %b\r\n" % header for header in self._headers.items())
+        self._parser = httptools.HttpRequestParser(self)
+        self._reset()
+        self.data_received(head + b"\r\n" + rest)
+
+    def _asks_for_another_protocol(self) -> bool:
+        return self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"
 
     def eof_received(self) -> None:
         return None  # closes the transport
@@ -171,8 +188,13 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read on, unless there is a reason not to."""
-        if self._writable and not self._wanted and len(self._queue) < MOST_PIPELINED:
+        if self._writable and not self._wanted and not self._much_is_queued():
             self._transport.resume_reading()
+
+    def _much_is_queued(self) -> bool:
+        """Whether enough waits for its answer: requests, or bodies for which no memory has been reserved."""
+        unreserved = sum(len(one.body) for one in self._queue if isinstance(one, Request) and not one.reserved)
+        return len(self._queue) >= MOST_PIPELINED or unreserved > LARGE_BYTES
 
     # --- httptools -------------------------------------------------------------------------------------------------
 
@@ -191,6 +213,8 @@ class Connection(asyncio.Protocol):
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
+        if self._refused or self._asks_for_another_protocol():
+            return
         length = self._headers.get(b"content-length")
         if length is None:
             return
@@ -221,7 +245,7 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        if self._refused or self._asks_for_another_protocol():
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         keep_alive = (
@@ -236,7 +260,7 @@ class Connection(asyncio.Protocol):
         self.receiving = False
         if self._busy:
             self._queue.append(request)
-            if len(self._queue) >= MOST_PIPELINED:
+            if self._much_is_queued():
                 self._transport.pause_reading()
         else:
             self._handle(request)
@@ -357,6 +381,10 @@ class Connection(asyncio.Protocol):
 
     def end_if_late(self, now: float) -> None:
         """End a connection that lies idle, or whose request or answer takes too long."""
+        unread = self._transport.get_write_buffer_size()
+        if unread < self._unread:  # its client reads, if slowly
+            self.quiet_since = now
+        self._unread = unread
         quiet = now - self.quiet_since
         if self._transport.is_closing() or not self._writable:
             if quiet > REQUEST_SECONDS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +33,9 @@ log = structlog.get_logger()
 
 LOOK_EVERY = 0.2  # seconds between looks at the configuration file
 RETRY = (0.5, 30.0)  # seconds until what failed is tried again: first, longest
-MOST_CRASHES = 3  # times in a row that a version may fail in a way that nobody foresaw, until that is its own fault
-PATIENCE = 60.0  # seconds after which a scorer that may give up does so, when a store does not answer
+# Seconds after which a scorer that may give up does so, when a store does not answer, and after which a version that
+# goes on failing in a way that nobody foresaw has itself to blame.
+PATIENCE = 60.0
 _TOLD = 1000  # characters of one explanation: a termination message has 4096 bytes
 
 
@@ -128,7 +128,7 @@ class Loader:
         self._give_up = give_up
         self._began = time.monotonic()
         self._loaded: dict[int, tuple[ScorerVersion, Version]] = {}
-        self._crashes: Counter[ScorerVersion] = Counter()
+        self._crashing: dict[ScorerVersion, float] = {}  # since when
         self._wake = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
@@ -179,11 +179,13 @@ class Loader:
                 failed[version.version] = str(error)
             except StoreUnavailable as error:
                 waiting[version.version] = str(error)
-            except Exception as error:  # memory, perhaps: not known to be the version's fault, so it is tried again
+            except Exception as error:
                 log.exception("a version could not be loaded", version=version.version)
-                self._crashes[version] += 1
-                lasting = self._crashes[version] >= MOST_CRASHES
-                (failed if lasting else waiting)[version.version] = f"{type(error).__name__}: {error}"
+                since = self._crashing.setdefault(version, time.monotonic())
+                passing = isinstance(error, MemoryError | OSError) or time.monotonic() - since <= PATIENCE
+                (waiting if passing else failed)[version.version] = f"{type(error).__name__}: {error}"
+                continue
+            self._crashing.pop(version, None)
         missing = [v.version for v in config.versions if v.version not in wanted and v.weight]
         switch = bool(wanted) and not missing
         if switch:
@@ -220,7 +222,6 @@ class Loader:
                 self._app.metrics.of(config.version),
             )
         self._loaded[config.version] = (config, version)
-        del self._crashes[config]
         return version
 
     def _forget_all_but(self, versions: dict[int, Version]) -> None:

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvloop
 
 from levada.serving import http
 from levada.serving import server as server_module
-from levada.serving.http import Request, Response
+from levada.serving.http import Connection, Request, Response
 from levada.serving.server import Server
 from tests.support.waiting import until
 
@@ -72,6 +73,7 @@ def running(limit: int = LIMIT, most_json: int = LIMIT) -> Iterator[Running]:
             "target": request.target.decode(),
             "bytes": len(request.body),
             "start": request.body[:8].decode(),
+            "collecting": gc.isenabled(),
             "headers": {k.decode(): v.decode() for k, v in request.headers.items()},
         }
         return Response(200, json.dumps(shown).encode())
@@ -164,7 +166,7 @@ def test_score7_a_chunked_body_is_taken(server: Running) -> None:
     [
         b"GET / HTTP/1.0\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
 def test_score7_a_connection_is_closed_where_the_client_wants_it(server: Running, request_line: bytes) -> None:
@@ -173,6 +175,22 @@ def test_score7_a_connection_is_closed_where_the_client_wants_it(server: Running
         ((status, headers, _),) = answers(connection, 1)
         assert (status, headers["connection"]) == (200, "close")
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("size", [0, 5, 2_000_000])
+def test_score7_a_client_that_would_speak_another_protocol_is_answered_in_this_one(server: Running, size: int) -> None:
+    asking = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    found = exchange(server, post(b"y" * size, "/up?a=b", asking) + post(b"z", "/next"), count=2)
+    assert [(status, document["target"], document["bytes"]) for status, _, document in found] == [
+        (200, "/up?a=b", size),
+        (200, "/next", 1),
+    ]
+
+
+def test_score7_a_chunked_body_behind_such_a_wish_is_taken(server: Running) -> None:
+    head = b"POST /c HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ((status, _, document),) = exchange(server, head, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert (status, document["start"]) == (200, "abcde")
 
 
 def test_score7_head_has_no_body(server: Running) -> None:
@@ -309,9 +327,49 @@ def test_score2_a_method_that_has_no_body_holds_no_memory_for_one(server: Runnin
     until(lambda: server.free == LIMIT, seconds=WAIT)
 
 
+def test_score2_a_refused_request_does_not_wait_for_a_turn() -> None:
+    refused = f"Content-Length: {LIMIT}\r\nExpect: 100-continue\r\nX: {'y' * http.MOST_HEADER_BYTES}"
+    with running() as server, server.connect() as first:
+        first.sendall(post(b"wait" + b"x" * (LIMIT - 4)))
+        assert server.handling.acquire(timeout=WAIT)
+        assert exchange(server, f"POST / HTTP/1.1\r\nHost: a\r\n{refused}\r\n\r\n".encode())[0][0] == 431
+        server.release.set()
+        assert answers(first, 1)[0][0] == 200
+
+
+def test_score2_what_is_queued_behind_a_request_stays_small() -> None:
+    body = b"z" * (http.LARGE_BYTES // 2)
+    with running() as server, server.connect() as connection:
+        sender = threading.Thread(target=connection.sendall, args=[post(b"wait") + post(body) * 40], daemon=True)
+        connection.sendall(post(b"wait" + b"x" * http.INLINE_BYTES))
+        assert server.handling.acquire(timeout=WAIT)
+        sender.start()
+        (one,) = server.server._state.connections
+        until(lambda: one._much_is_queued(), seconds=WAIT)
+        assert len(one._queue) < 8  # what had come when reading stopped
+        server.release.set()
+        assert len(answers(connection, 42)) == 42
+        sender.join(WAIT)
+
+
+def test_score7_a_client_that_reads_its_answer_slowly_is_not_cut_off() -> None:
+    transport = Mock(is_closing=lambda: False)
+    connection = Connection(Mock())
+    connection.connection_made(transport)
+    connection.pause_writing()
+    began = connection.quiet_since
+    for second, left in enumerate((9, 8, 7, 7)):
+        transport.get_write_buffer_size.return_value = left
+        connection.end_if_late(began + (second + 1) * http.REQUEST_SECONDS / 2)
+    assert not transport.abort.called
+    connection.end_if_late(began + 10 * http.REQUEST_SECONDS)
+    assert transport.abort.called
+
+
 def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.05)
     monkeypatch.setattr(http, "TURN_SECONDS", -1.0)
+    monkeypatch.setattr(http, "LINGER_SECONDS", 10 * WAIT)
     monkeypatch.setattr(http, "TURN_BYTES_A_SECOND", float("inf"))
     with running() as server, server.connect() as slow, server.connect() as other:
         slow.sendall(post(b"x" * LIMIT)[:1000])
@@ -325,6 +383,7 @@ def test_score2_a_large_body_that_comes_slowly_loses_its_turn_when_others_wait(m
             408,
             "the body did not arrive within -1 seconds while others waited for their turn; send fewer rows at once",
         )
+        until(lambda: server.free == LIMIT, seconds=WAIT)
 
 
 def test_score2_a_large_body_whose_turn_does_not_come_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +442,11 @@ def test_score2_garbage_is_not_collected_while_much_json_is_handled() -> None:
     with pytest.raises(RuntimeError):
         state.handle_much_json(Request(b"POST", b"/", {}, b"", True))
     assert (collecting, gc.isenabled()) == ([False], True)
+
+
+def test_score2_garbage_is_collected_while_little_json_is_handled(server: Running) -> None:
+    for size, collecting in ((http.INLINE_BYTES + 1, True), (http.LARGE_BYTES + 1, False), (1, True)):
+        assert exchange(server, post(b"y" * size))[0][2]["collecting"] is collecting
 
 
 def test_score7_health_is_answered_while_large_requests_are_handled(server: Running) -> None:

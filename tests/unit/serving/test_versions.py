@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from levada.errors import StoreUnavailable
 from levada.serving import versions
 from levada.serving.app import App
 from levada.serving.config import ScorerConfig, ScorerVersion
 from levada.serving.lookups import Tables
-from levada.serving.versions import MOST_CRASHES, Loader
+from levada.serving.versions import Loader
 from tests.unit.serving import small
 
 
@@ -21,11 +22,11 @@ def unexpected(*_: object) -> Any:
     raise AssertionError("it needs no store")
 
 
-def test_dep3_a_version_that_fails_again_and_again_in_an_unforeseen_way_has_failed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dep3_a_version_that_goes_on_failing_in_an_unforeseen_way_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [ValueError("odd")]
+
     def load(*_: object) -> None:
-        raise MemoryError("no room")
+        raise errors[0]
 
     wanted = ScorerVersion(
         version=1, candidate="small", folder=Path("models"), onnx_digest="sha256:" + "0" * 64, weight=100
@@ -36,11 +37,18 @@ def test_dep3_a_version_that_fails_again_and_again_in_an_unforeseen_way_has_fail
     monkeypatch.setattr(versions, "load", load)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # it would keep what other tests have left in this process
 
-    for _ in range(MOST_CRASHES - 1):
+    def outcome(error: Exception) -> tuple[dict[int, str], dict[int, str]]:
+        errors[0] = error
         assert not loader._apply()
-        assert app.progress.waiting == {1: "MemoryError: no room"}
-    assert not loader._apply()
-    assert (app.progress.waiting, app.progress.failed) == ({}, {1: "MemoryError: no room"})
+        return app.progress.waiting, app.progress.failed
+
+    assert outcome(ValueError("odd")) == ({1: "ValueError: odd"}, {})
+    monkeypatch.setattr(versions, "PATIENCE", 0.0)
+    assert outcome(ValueError("odd")) == ({}, {1: "ValueError: odd"})
+    assert outcome(MemoryError("no room")) == ({1: "MemoryError: no room"}, {})  # it may pass, however long it takes
+    assert outcome(StoreUnavailable("away")) == ({1: "away"}, {})
+    monkeypatch.setattr(versions, "PATIENCE", 60.0)
+    assert outcome(ValueError("odd")) == ({1: "ValueError: odd"}, {})  # counted from here on
 
     monkeypatch.setattr(versions, "load", lambda *_: small.served())
     assert loader._apply()
