@@ -211,9 +211,18 @@ def validate(
     # A cluster takes what is relative from its object store, wherever that is.
     read = _read(filename, namespace, None if local else lambda uri, _: below("s3://sources", uri))
     refused = refusals(read.resources, datetime.now(UTC), local=local)
+    # What has a mistake in it is there as well; it has been told.
+    elsewhere = {
+        Ref(kind, resource.ref.namespace, problem.resource.partition(" ")[2])
+        for problem in read.problems
+        for resource in read.resources
+        for kind in Kind
+        if problem.resource.startswith(f"{kind.value} ")
+    }
     if home is not None:
         refused = _unchangeable(home, read.resources) | refused
-    for line in [*(f"{ref}: {why}" for ref, why in refused.items()), *absences(read.resources)]:
+        elsewhere |= _kept(home)
+    for line in [*(f"{ref}: {why}" for ref, why in refused.items()), *absences(read.resources, elsewhere)]:
         err.print(line, markup=False, highlight=False, soft_wrap=True)
     if output != Output.TABLE:
         checked = [(resource.ref, refused.get(resource.ref)) for resource in read.resources]
@@ -438,6 +447,13 @@ def _unchangeable(home: Path, resources: Iterable[AnyResource]) -> dict[Ref, str
         except Unchangeable as error:
             found[resource.ref] = str(error).removeprefix(f"{resource.ref}: ")
     return found
+
+
+def _kept(home: Path) -> set[Ref]:
+    """What a home holds."""
+    from levada.engines.local.access import home_of
+
+    return {record.resource.ref for record in home_of(home).all()}
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -293,9 +294,17 @@ def test_x8_a_home_that_was_copied_without_its_owners_starts(home: Path, tmp_pat
     with LocalServers(home, durable=False) as servers:
         servers.postgres()
     subprocess.run(["cp", "-r", home, tmp_path / "copy"], check=True)
+    stranger = tmp_path / "stranger"
+    stranger.touch()
+    data = tmp_path / "copy" / "servers" / "postgres" / "data"
+    (data / "link").symlink_to(stranger)
+    (data / "leads nowhere").symlink_to(tmp_path / "none")
+    if os.geteuid() == 0:  # one whose change of owners was interrupted
+        os.chown(data / "base", pwd.getpwnam("nobody").pw_uid, -1)
     copy = LocalServers(tmp_path / "copy", durable=False)
     with copy as servers, psycopg.connect(servers.postgres()) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert stranger.stat().st_uid == os.geteuid()
 
 
 def test_x8_a_catalogue_of_another_postgres_is_told_from_a_broken_one(home: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -53,12 +53,15 @@ def refusals(resources: Iterable[AnyResource], now: datetime, *, local: bool) ->
     return {ref: condition.message for ref, condition in stalled.items() if condition is not None}
 
 
-def absences(resources: Iterable[AnyResource]) -> list[str]:
-    """A sentence for each reference to what is not among these resources: it may be elsewhere, or is misspelt."""
-    known = {resource.ref: resource for resource in resources}
+def absences(resources: Iterable[AnyResource], elsewhere: Collection[Ref] = ()) -> list[str]:
+    """A sentence for each reference to what is neither among these resources nor `elsewhere`: it is misspelt, or in a
+    place that is not known here. Candidates are made by runs and stand in no manifest."""
+    given = {resource.ref: resource for resource in resources}
+    known = {*given, *elsewhere}
     found = []
-    for ref, resource in known.items():
-        for other in sorted(references_of(resource) - known.keys(), key=str):
+    for ref, resource in given.items():
+        wanted = {other for other in references_of(resource) if other.kind is not Kind.MODEL_CANDIDATE}
+        for other in sorted(wanted - known, key=str):
             near = nearest(
                 other.name, [k.name for k in known if (k.kind, k.namespace) == (other.kind, other.namespace)]
             )

@@ -145,7 +145,9 @@ def check(resource: AnyResource, *, local: bool) -> None:
             )
             if algorithm.type in hyperparameters.BUILT_IN:
                 params = hyperparameters.BUILT_IN[algorithm.type]
-                hyperparameters.check(params, algorithm.params, f"'{algorithm.name}'")
+                hyperparameters.check(
+                    params, algorithm.params, f"'{algorithm.name}'", f"spec.algorithms[{index}].params"
+                )
     if isinstance(resource, TrainingRun | ModelCandidate):
         for index, name in enumerate(resource.spec.evaluators):
             strategies.check_strategy("evaluators", name, resource.spec.task, f"spec.evaluators[{index}]")

@@ -108,23 +108,24 @@ BUILT_IN: dict[str, type[Model]] = {
 """Parameters by the algorithm's type."""
 
 
-def check(model: type[Model], params: Mapping[str, Any], algorithm: str) -> None:
-    """Judge parameters of a manifest; raises Stalled with one sentence that names the parameter."""
+def check(model: type[Model], params: Mapping[str, Any], algorithm: str, field: str = "") -> None:
+    """Judge parameters of a manifest; raises Stalled with one sentence that names the parameter, and the `field` of the
+    manifest that has them."""
+    where = f"{field}: " if field else ""
     names = {field.alias or name for name, field in model.model_fields.items()}
     for name in params:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
+            known = ", ".join(sorted(names))
             raise Stalled(
                 Reason.INVALID_SPEC,
-                f"the algorithm {algorithm} has no parameter '{name}'{hint} (there are: {', '.join(sorted(names))})",
+                f"{where}the algorithm {algorithm} has no parameter '{name}'{hint} (there are: {known})",
             )
     try:
         model.model_validate(dict(params))
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "params"
-        raise Stalled(
-            Reason.INVALID_SPEC,
-            f"the parameter '{field}' of the algorithm {algorithm} cannot be {params.get(field)!r}: {first['msg']}",
-        ) from error
+        name = str(first["loc"][0]) if first["loc"] else "params"
+        what = f"the parameter '{name}' of the algorithm {algorithm} cannot be {params.get(name)!r}"
+        raise Stalled(Reason.INVALID_SPEC, f"{where}{what}: {first['msg']}") from error

@@ -65,6 +65,30 @@ def test_x8_a_reference_that_leads_to_no_manifest_is_told_with_the_nearest_name(
     )
 
 
+def test_x8_what_has_a_mistake_or_is_in_the_home_or_comes_of_a_run_is_no_missing_reference(tmp_path: Path) -> None:
+    head = "apiVersion: levada.dev/v1alpha1\nkind: {}\nmetadata: {{name: {}}}\nspec: "
+    source = "{source: {type: object, object: {uri: s3://landing/}}, format: {type: csv}}\n"
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / "orders.yaml").write_text(head.format("Dataset", "orders") + source.replace("csv", "cvs"))
+    (manifests / "shops.yaml").write_text(head.format("Dataset", "shops") + source)
+    query = FEATURES.replace("SELEC 1", "SELECT id FROM orders")
+    (manifests / "features.yaml").write_text(query.replace("dataset: orders", "dataset: orders}, {dataset: shops"))
+    serve = head.format("Deployment", "late") + "{model: {trainingRun: late}, approved: late-trees-1}\n"
+    train = "{featureSet: {name: broken}, task: classification, algorithms: [{name: a, type: decisionTree}]}\n"
+    (manifests / "train.yaml").write_text(head.format("TrainingRun", "late") + train + "---\n" + serve)
+    home = Home(tmp_path / "home")
+    home.apply(load([str(manifests / "shops.yaml")], "default")[0][0])
+    (manifests / "shops.yaml").unlink()
+
+    done = CliRunner().invoke(app, ["validate", "-f", str(manifests), "--home", str(home.root)])
+
+    assert done.exit_code == 2
+    assert "cvs" in done.stderr
+    assert "not among" not in done.stderr
+    assert "refers to Dataset default/shops" in CliRunner().invoke(app, ["validate", "-f", str(manifests)]).stderr
+
+
 def test_x8_manifests_that_cannot_be_read_are_told_to_programs_beside_the_others(manifest: Path) -> None:
     (manifest.parent / "broken.yaml").write_text(FEATURES)
     wrong = manifest.parent / "wrong.yaml"

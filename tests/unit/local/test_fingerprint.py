@@ -81,6 +81,13 @@ def test_ing1_a_folder_behind_a_link_counts(folder: Path, tmp_path_factory: pyte
     assert look(folder) != before
 
 
+def test_x5_a_name_that_is_not_utf8_counts_as_any_other(folder: Path) -> None:
+    before = look(folder)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xe4.csv")).write_text("1")
+
+    assert look(folder) not in (before, UNREADABLE)
+
+
 def test_ing1_sources_elsewhere_cannot_be_seen() -> None:
     assert look("s3://landing/flights/") is None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from levada.engines.local.home import remove_job
-from levada.engines.local.job_folder import outdated, read_state
+from levada.engines.local.job_folder import add_failure, failures, outdated, read_state
 from levada.engines.retention import KEPT
 from levada.errors import LevadaError
 
@@ -28,6 +28,13 @@ def folders(root: Path, *phases: str) -> list[Path]:
             (folder / "state.json").write_text(json.dumps({"phase": phase}))
         made.append(folder)
     return made
+
+
+def test_x5_a_failure_is_noted_where_the_attempt_left_no_folder(tmp_path: Path) -> None:
+    for message in ("the disk\nis full", "odd \udce4"):
+        add_failure(tmp_path / "job" / "0", message)
+
+    assert failures(tmp_path / "job" / "0") == ["the disk is full", "odd \\udce4"]
 
 
 def test_x8_of_jobs_that_succeeded_the_newest_stay(tmp_path: Path) -> None:

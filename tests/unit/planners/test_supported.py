@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from levada.errors import Stalled
@@ -96,11 +98,14 @@ def test_train2_a_misspelt_algorithm_is_answered_with_the_nearest(name: str) -> 
 
 def test_train2_parameters_that_an_algorithm_has_not_are_refused_before_anything_runs() -> None:
     for params, message in (
-        ({"treees": 3}, "the algorithm 'forest' has no parameter 'treees'; did you mean 'trees'?"),
-        ({"trees": -3}, "the parameter 'trees' of the algorithm 'forest' cannot be -3"),
+        (
+            {"treees": 3},
+            "spec.algorithms[0].params: the algorithm 'forest' has no parameter 'treees'; did you mean 'trees'?",
+        ),
+        ({"trees": -3}, "spec.algorithms[0].params: the parameter 'trees' of the algorithm 'forest' cannot be -3"),
     ):
         run = training_run(algorithms=[{"name": "forest", "type": "randomForest", "params": params}])
-        with pytest.raises(Stalled, match=message.replace("?", r"\?")):
+        with pytest.raises(Stalled, match=re.escape(message)):
             supported.check(run, local=True)
 
 

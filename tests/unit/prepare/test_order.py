@@ -46,6 +46,7 @@ DEPENDENT = [
     "SELECT sum(a) FROM (SELECT * REPLACE (x AS a) FROM f)",
     "SELECT sum(a) FROM (SELECT * RENAME (x AS a) FROM g)",
     "SELECT sum(s.a) FROM (SELECT {a: x} AS s FROM f)",
+    "SELECT sum(a) FROM (PIVOT f ON k IN ('a', 'b') USING max(x) GROUP BY g)",
     "SELECT sum(a) FROM (UNPIVOT f ON x, y INTO NAME n VALUE a)",
 ]
 # Whole or not, these have one answer.

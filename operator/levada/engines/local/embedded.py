@@ -82,7 +82,12 @@ class Postgres(Server):
         new.rename(self._data)
 
     def _check_version(self) -> None:
-        made, here = (self._data / "PG_VERSION").read_text().strip(), _postgres_version()
+        try:
+            made, here = (self._data / "PG_VERSION").read_text().strip(), _postgres_version()
+        except OSError as error:
+            raise ServerFailed(
+                f"{self._data} holds no catalogue (PG_VERSION: {error.strerror}): restore it, or name another --home"
+            ) from error
         if made != here:
             raise ServerFailed(
                 f"the catalogue in {self._data} was made by PostgreSQL {made}, and this Levada brings {here}: "
@@ -313,11 +318,14 @@ def _postgres_version() -> str:
 
 
 def _give_to_nobody(folder: Path) -> None:
-    """Make all of it NOBODY's, if it is another's: of a home that was copied, as a rule."""
-    if folder.stat().st_uid != pwd.getpwnam(NOBODY).pw_uid:
-        for path in [folder, *folder.rglob("*")]:
-            shutil.chown(path, NOBODY)
+    """Make all of it NOBODY's, if it is another's: of a home that was copied, as a rule. Links are left alone, and the
+    folder itself comes last: as long as it is another's, not all of it is done."""
+    owner = pwd.getpwnam(NOBODY).pw_uid
+    if folder.stat().st_uid != owner:
+        for path in folder.rglob("*"):
+            os.chown(path, owner, -1, follow_symlinks=False)
         folder.chmod(0o700)
+        os.chown(folder, owner, -1)
 
 
 def _forget_stranger(pid_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,4 +37,4 @@ def source_fingerprint(spec: DatasetSpec) -> str | None:
 def _facts(path: Path, name: str) -> Iterator[list[str | int]]:
     with contextlib.suppress(OSError):  # gone since it was listed, or not ours to see: the step says so
         facts = path.stat()
-        yield [name, facts.st_size, facts.st_mtime_ns]
+        yield [os.fsencode(name).decode(errors="backslashreplace"), facts.st_size, facts.st_mtime_ns]

@@ -31,13 +31,14 @@ def write_input(folder: Path, wanted: StepInput) -> None:
             # What the index of so many has done is not what the same index of another number has to do.
             for index in folder.glob("*/"):
                 shutil.rmtree(index)
+            (folder / "started").unlink(missing_ok=True)
     write_atomically(path, wanted.to_bytes())
 
 
 def started(folder: Path, deadline: timedelta | None) -> datetime:
     """When a job was started, by this engine or one before it; that is now, if it was not yet.
 
-    A deadline passes only while an engine runs: one that has passed since the last of them was ended begins anew.
+    One whose deadline has passed while no engine ran begins anew.
     """
     mark = folder / "started"
     if mark.exists():
@@ -51,14 +52,15 @@ def started(folder: Path, deadline: timedelta | None) -> datetime:
 def failures(index: Path) -> list[str]:
     """What the failed attempts of an index said, under this engine and those before it."""
     try:
-        return (index / _FAILURES).read_text().splitlines()
+        return (index / _FAILURES).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
 
 
 def add_failure(index: Path, message: str) -> None:
-    """Remember that an attempt of an index failed."""
-    with (index / _FAILURES).open("a") as file:
+    """Remember that an attempt of an index failed; OSError where the disk takes nothing."""
+    index.mkdir(parents=True, exist_ok=True)  # the attempt may have failed at that
+    with (index / _FAILURES).open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(" ".join(message.split()) + "\n")
 
 

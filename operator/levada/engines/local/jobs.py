@@ -257,7 +257,10 @@ class Jobs:
             if error is None:
                 continue
             failed += 1
-            job_folder.add_failure(folder, error.message)
+            try:
+                job_folder.add_failure(folder, error.message)
+            except OSError as full:  # this engine counts for itself; the next one counts anew
+                log.warning("a failed attempt cannot be noted", job=key, error=str(full))
             running.last_failure = error.message
             if failed > running.job.backoff_limit:
                 times = "once" if failed == 1 else f"{failed} times"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -145,9 +145,12 @@ def _advice(connection: duckdb.DuckDBPyConnection, text: str) -> str:
         "SELECT DISTINCT column_name FROM duckdb_columns() JOIN duckdb_keywords() ON lower(column_name) = keyword_name "
         "WHERE NOT internal AND keyword_category IN ('reserved', 'type_function') ORDER BY 1"
     ).fetchall()
-    words = [name for (name,) in found if re.search(rf"(?<![\w\".]){name}(?![\w\"])", text, re.IGNORECASE)]
-    quoted = " and ".join(map(quote, words))
-    return f"; a column whose name is a word of SQL needs quotes: write {quoted}" if words else ""
+    for (name,) in found:
+        for word in re.finditer(rf"(?<![\w\".]){name}(?![\w\"])", text, re.IGNORECASE):
+            with suppress(duckdb.Error):
+                connection.extract_statements(text[: word.start()] + quote(name) + text[word.end() :])
+                return f"; a column whose name is a word of SQL needs quotes: write {quote(name)}"
+    return ""
 
 
 @contextmanager

@@ -60,8 +60,8 @@ def depends_on_order(sql: str, integers: Collection[str]) -> bool:
     tree = parse(sql)
     # A name that stands elsewhere too than as a column's own may be given to something else there: x AS a, q(k, a).
     given = {name.name.lower() for name in tree.find_all(exp.Identifier) if not isinstance(name.parent, exp.Column)}
-    given |= {column.name.lower() for pivot in tree.find_all(exp.Pivot) for column in pivot.find_all(exp.Column)}
-    whole = {name for name in integers if name not in given}
+    # A PIVOT names columns after values.
+    whole = set() if tree.find(exp.Pivot) else {name for name in integers if name not in given}
     return any(_depends(node, whole) for node in tree.walk())
 
 
