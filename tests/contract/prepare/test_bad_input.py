@@ -55,7 +55,7 @@ def test_prep1_a_column_that_is_called_as_a_word_of_sql_is_told_to_need_quotes(w
     assert stalled.value.message.endswith('a column whose name is a word of SQL needs quotes: write "at"')
     world.prepare("numbers", NUMBERS | {"query": 'SELECT id, "at" FROM numbers'})
     with pytest.raises(Stalled) as stalled:
-        world.prepare("numbers", NUMBERS | {"query": "SELECT TOP 3 id FROM numbers LEFT JOIN numbers AS n USING (id)"})
+        world.prepare("numbers", NUMBERS | {"query": "SELECT n.id FROM numbers AS n LEFT JOIN numbers AS m"})
     assert "quotes" not in stalled.value.message
 
 
