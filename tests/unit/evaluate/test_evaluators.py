@@ -158,6 +158,12 @@ def test_eval1_errors_that_are_all_but_equal_have_their_chart(wrong: float) -> N
     assert sum(chart.values) == 2
 
 
+def test_eval3_the_bars_of_a_histogram_of_large_values_have_names_of_their_own() -> None:
+    names, _ = histogram(np.linspace(1_000_000.1, 1_000_001.0, 50), 20)
+    assert names[0] == "1000000.1 to 1000000.15"
+    assert len(set(names)) == len(names)
+
+
 def test_eval3_a_histogram_has_round_ends_and_every_value() -> None:
     values = np.array([-0.5116, -0.04, 0.0, 0.4361])
     names, counts = histogram(values, 5)

@@ -232,6 +232,7 @@ def test_score2_a_bad_v2_request_gets_one_sentence(app: App, body: Any, sentence
         (b'{"instances": [{"x": 1}, {"x": Infinity}]}', "column 'x', row 1: "),
         (b'{"instances": [[0, NaN]]}', "row 0, value 1: "),
         (b'{"instances": [{"x": 1}, {"x": 1}, {"x": +Infinity}]}', "column 'x', row 2: "),
+        (b'{"instances": [{"c": "\\"nan"}, {"x": nan}, {"x": +Infinity}, {"x": -inf}]}', "column 'x', row 1: "),
         (b'{"instances": [' + b'{"x": 1},' * 250_000 + b'{"x": NaN}]}', "column 'x', row 250000: "),
         (b'{"id": NaN}', "at character 7 (line 1, column 8): "),
         (

@@ -117,5 +117,6 @@ def histogram(values: npt.NDArray[Any], most: int) -> tuple[list[str], list[floa
     first = math.floor(low / step)
     count = max(math.ceil(high / step) - first, 1)
     places = np.clip(np.floor(values.astype(np.float64) / step) - first, 0, count - 1).astype(np.int64)
-    ends = [f"{(first + number) * step:.6g}" for number in range(count + 1)]
+    digits = max(6, len(str(max(abs(first), abs(first + count)))) + 1)  # that tell one end from the next
+    ends = [f"{(first + number) * step:.{digits}g}" for number in range(count + 1)]
     return [f"{a} to {b}" for a, b in pairwise(ends)], np.bincount(places, minlength=count).astype(float).tolist()
