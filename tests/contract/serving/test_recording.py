@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -48,9 +49,11 @@ class Clients:
 
     def _ask(self) -> None:
         with closing(self._scorer.connect()) as connection:
-            while not self._ended.is_set():
+            for rows in itertools.cycle((1, 3)):  # scores are recorded as rows and as blocks
+                if self._ended.is_set():
+                    return
                 try:
-                    self.given += ids(self._scorer.infer(ROW, connection=connection))
+                    self.given += ids(self._scorer.infer(*[ROW] * rows, connection=connection))
                 except (OSError, http.client.HTTPException) as error:
                     self.cut_off.append(error)
                     return
@@ -126,7 +129,7 @@ def test_x5_a_catalogue_that_hangs_keeps_no_one_waiting_and_an_ending_scorer_spo
         until(lambda: scorer.metric("scores_recorded_total") == 1, scorer.process)
         between.swallow()
         for _ in range(20):
-            given += ids(scorer.infer(ROW))
+            given += ids(scorer.infer(ROW)) + ids(scorer.infer(ROW, ROW))
         assert scorer.end() == 0
     assert list(path.parent.rglob("*.scores"))
     between.mend()
