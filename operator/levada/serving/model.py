@@ -112,6 +112,8 @@ class ServedModel:
         if self._label is None:
             return None
         labels = scores.outputs[self._label].reshape(scores.rows).tolist()
+        if scores.rows == 1:
+            return [str(labels[0])]
         texts = {label: str(label) for label in set(labels)}
         return [texts[label] for label in labels]
 

@@ -41,6 +41,8 @@ class ScoreIds(NamedTuple):
     rows: int
 
     def texts(self) -> list[str]:
+        if self.rows == 1:
+            return [f"{self.source}:{self.first}"]
         return [f"{self.source}:{number}" for number in range(self.first, self.first + self.rows)]
 
     def to_bytes(self) -> bytes:
