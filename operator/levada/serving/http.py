@@ -149,27 +149,29 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         self._state.give_back(given_back)  # what is being handled gives its own back afterwards
 
-    def data_received(self, data: bytes) -> None:
-        if self._refused:
+    def data_received(self, data: bytes | memoryview) -> None:
+        while not self._refused:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._parser.get_method() == b"CONNECT":
+                    self._refused = True  # it was answered, with the end of the connection
+                    return
+                self._stay_with_http1()
+                data = memoryview(data)[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError as problem:
+                if not self._refused:
+                    self._refuse(400, f"the request is not valid HTTP/1.1 ({_cause(problem)})")
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._parser.get_method() == b"CONNECT":
-                self._refused = True  # it was answered, with the end of the connection
-            else:
-                self._stay_with_http1(data[upgrade.args[0] :])
-        except httptools.HttpParserError as problem:
-            if not self._refused:
-                self._refuse(400, f"the request is not valid HTTP/1.1 ({_cause(problem)})")
 
-    def _stay_with_http1(self, rest: bytes) -> None:
-        """Read a request that asked for another protocol once more, without that, and what has come behind its head."""
+    def _stay_with_http1(self) -> None:
+        """Read the head of a request that asked for another protocol once more, without that."""
         head = b"%b %b HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
         head += b"".join(b"%b: %b\r\n" % header for header in self._headers.items())
         self._parser = httptools.HttpRequestParser(self)
         self._reset()
-        self.data_received(head + b"\r\n" + rest)
+        self.data_received(head + b"\r\n")
 
     def _asks_for_another_protocol(self) -> bool:
         return self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"

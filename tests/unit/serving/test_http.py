@@ -8,6 +8,8 @@ import json
 import select
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -187,6 +189,11 @@ def test_score7_a_client_that_would_speak_another_protocol_is_answered_in_this_o
     ]
 
 
+def test_score7_many_such_wishes_at_once_are_answered(server: Running) -> None:
+    wish = b"GET /u HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    assert {status for status, _, _ in exchange(server, wish * 2000, count=2000)} == {200}
+
+
 def test_score7_a_chunked_body_behind_such_a_wish_is_taken(server: Running) -> None:
     head = b"POST /c HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
     ((status, _, document),) = exchange(server, head, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
@@ -357,7 +364,12 @@ def test_score7_a_client_that_reads_its_answer_slowly_is_not_cut_off() -> None:
     connection = Connection(Mock())
     connection.connection_made(transport)
     connection.pause_writing()
+    connection.resume_writing()
+    connection.quiet_since -= 10 * http.REQUEST_SECONDS
+    connection.resume_writing()  # what has just been read counts, however long ago the answer began
     began = connection.quiet_since
+    assert began > time.monotonic() - http.REQUEST_SECONDS
+    connection.pause_writing()
     for second, left in enumerate((9, 8, 7, 7)):
         transport.get_write_buffer_size.return_value = left
         connection.end_if_late(began + (second + 1) * http.REQUEST_SECONDS / 2)
@@ -428,6 +440,41 @@ def test_score2_more_json_than_is_taken_is_refused_before_it_has_come_and_binary
             server, post(b"x" * LIMIT, extra=f"Inference-Header-Content-Length: {LIMIT // 2}\r\n")
         )
         assert (status, document["bytes"]) == (200, LIMIT)
+
+
+def test_score2_the_wait_for_a_turn_begins_when_the_head_has_come() -> None:
+    state = Mock(free_bytes=0, waiting=deque(), most_body_bytes=LIMIT, most_json_bytes=LIMIT)
+    connection = Connection(state)
+    connection.connection_made(Mock())
+    head = post(b"x" * LIMIT)[:-LIMIT]
+    connection.data_received(head[:-2])
+    connection.quiet_since -= 2 * http.WAIT_SECONDS  # a head that took long
+    connection.data_received(head[-2:])
+    assert list(state.waiting) == [connection]
+    assert connection.quiet_since > time.monotonic() - http.WAIT_SECONDS
+
+
+def test_score2_bodies_of_much_json_are_handled_one_at_a_time() -> None:
+    together, most_together, lock = 0, 0, threading.Lock()
+    second = threading.Event()
+
+    def handle(request: Request) -> Response:
+        nonlocal together, most_together
+        with lock:
+            together += 1
+            most_together = max(most_together, together)
+            if together == 2:
+                second.set()
+        second.wait(0.2)  # for one that should not come
+        with lock:
+            together -= 1
+        return Response(200, b"")
+
+    with ThreadPoolExecutor(2) as pool:
+        state = http.ServerState(handle, LIMIT, LIMIT, pool)
+        for done in [pool.submit(state.handle_much_json, Request(b"POST", b"/", {}, b"", True)) for _ in range(2)]:
+            done.result(WAIT)
+    assert most_together == 1
 
 
 def test_score2_garbage_is_not_collected_while_much_json_is_handled() -> None:
