@@ -15,6 +15,7 @@ from levada.serving.config import ScorerConfig, ScorerVersion
 from tests.support.waiting import until
 from tests.unit.serving import small
 from tools.cluster.addons import STORES
+from tools.cluster.layout import ClusterError
 from tools.cluster.node import is_running, kill_component, processes
 
 from .conftest import Cluster
@@ -54,7 +55,13 @@ else:
 def test_a_store_whose_pod_is_killed_comes_back(cluster: Cluster, store: str) -> None:
     before = cluster.get("pod", f"{store}-0", f"--namespace={STORES}")["metadata"]["uid"]
     cluster.kubectl.run("delete", "pod", f"{store}-0", f"--namespace={STORES}", "--force", "--grace-period=0")
-    cluster.kubectl.run("rollout", "status", f"statefulset/{store}", f"--namespace={STORES}", WAIT)
+    try:
+        cluster.kubectl.run("rollout", "status", f"statefulset/{store}", f"--namespace={STORES}", WAIT)
+    except ClusterError as error:
+        told = [
+            cluster.kubectl.run(*how, f"{store}-0", f"--namespace={STORES}") for how in (["describe", "pod"], ["logs"])
+        ]
+        pytest.fail("\n".join([str(error), *told]))
     assert cluster.get("pod", f"{store}-0", f"--namespace={STORES}")["metadata"]["uid"] != before
 
 

@@ -1,7 +1,12 @@
 #!/bin/sh
 # Lay down an empty database cluster on the first start, then serve. Needs POSTGRES_PASSWORD, a volume on /data.
+# A pod that was deleted by force may still end while the next one begins: two servers on one directory break it, and
+# PostgreSQL cannot see the other, as each is process 1 of its own container. The lock is held until the last process
+# of the server has ended, for every one of them inherits its file.
 set -eu
 umask 077
+exec 9> /data/lock
+flock 9
 if [ ! -e /data/pg ]; then
     rm -rf /data/new
     printf '%s' "$POSTGRES_PASSWORD" > /data/password
