@@ -51,15 +51,17 @@ else:
     run(cluster, job("reach", namespace, script))
 
 
+@pytest.mark.parametrize("how", [["--force", "--grace-period=0"], ["--wait"]], ids=["killed", "deleted"])
 @pytest.mark.parametrize("store", ["postgres", "nats", "minio"])
-def test_a_store_whose_pod_is_killed_comes_back(cluster: Cluster, store: str) -> None:
+def test_a_store_whose_pod_goes_away_comes_back(cluster: Cluster, store: str, how: list[str]) -> None:
     before = cluster.get("pod", f"{store}-0", f"--namespace={STORES}")["metadata"]["uid"]
-    cluster.kubectl.run("delete", "pod", f"{store}-0", f"--namespace={STORES}", "--force", "--grace-period=0")
+    cluster.kubectl.run("delete", "pod", f"{store}-0", f"--namespace={STORES}", *how)
     try:
         cluster.kubectl.run("rollout", "status", f"statefulset/{store}", f"--namespace={STORES}", WAIT)
     except ClusterError as error:
         told = [
-            cluster.kubectl.run(*how, f"{store}-0", f"--namespace={STORES}") for how in (["describe", "pod"], ["logs"])
+            cluster.kubectl.run(*asked, f"{store}-0", f"--namespace={STORES}")
+            for asked in (["describe", "pod"], ["logs"])
         ]
         pytest.fail("\n".join([str(error), *told]))
     assert cluster.get("pod", f"{store}-0", f"--namespace={STORES}")["metadata"]["uid"] != before
