@@ -17,6 +17,4 @@ if [ ! -e /data/pg ]; then
     echo 'host all all all scram-sha-256' >> /data/new/pg_hba.conf
     mv /data/new /data/pg
 fi
-# Mounting a volume anew for `fsGroup` lets the group write, and PostgreSQL refuses a directory that others may write.
-chmod 0700 /data/pg
 exec postgres -D /data/pg -c listen_addresses='*' -c unix_socket_directories='' -c timezone=UTC "$@"
