@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
+import os
 import random
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,15 @@ def test_a_stream_becomes_a_seekable_file_when_one_is_needed(tmp_path: Path) -> 
     with Content("a", lambda: iter([b"ab", b"cd"]), tmp_path).open() as file:
         file.seek(1)
         assert file.read() == b"bcd"
+
+
+def test_a_stream_that_breaks_off_leaves_no_file_open(tmp_path: Path) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"ab"
+        raise OSError("the connection was lost")
+
+    gc.collect()
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(OSError, match="lost") as raised:  # its traceback would keep the file
+        Content("a", broken, tmp_path).open()
+    assert len(os.listdir("/dev/fd")) == before, raised

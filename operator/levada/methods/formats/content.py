@@ -50,9 +50,13 @@ class Content:
         if self.opener is not None:
             return self.opener()
         file = cast(BinaryIO, tempfile.TemporaryFile(dir=self.scratch))  # noqa: SIM115
-        for chunk in self.stream():
-            file.write(chunk)
-        file.seek(0)
+        try:
+            for chunk in self.stream():
+                file.write(chunk)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
         return file
 
 
