@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import yaml
 from rich.console import Console
 from typer.core import TyperGroup
 
-from levada import __version__
+from levada import __version__, ending
 from levada.errors import LevadaError
 from levada.names import PLURALS, SHORT_NAMES, Kind
 from levada.resources import AnyResource, Ref
@@ -30,6 +29,7 @@ class _Commands(TyperGroup):
     """The commands; what Levada or the operating system has to say of an error is one sentence and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
+        ending.by_interrupt()
         try:
             return super().invoke(ctx)
         except LevadaError as error:
@@ -92,7 +92,7 @@ def run(
     ready, complete, or held up as they want it (suspended, or waiting for approval); 1: something failed or waits for
     what is not there; 2: a manifest is invalid (nothing was started); 130: interrupted in the middle of work.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends a run as Ctrl-C does, from the first moment on
+    ending.at_once()
     from levada.engines.local.display import LiveDisplay, PlainDisplay, pipeline_order, summary
     from levada.engines.local.engine import LocalEngine
     from levada.engines.local.home import Home, Unchangeable
@@ -101,6 +101,7 @@ def run(
     from levada.engines.local.stores import Stores
 
     resources = _load(filename, namespace)
+    ending.by_interrupt()
     display = LiveDisplay(err) if err.is_terminal else PlainDisplay(err)
     served: dict[Ref, str] = {}
     idle = interrupted = False  # idle: whether there was a time when nothing was left to do

@@ -272,13 +272,13 @@ def test_x8_an_end_before_there_is_any_work_is_exit_code_130_without_a_traceback
     tmp_path: Path, module: str, how: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", module, "run", "-f", "-"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: catches(process.pid, signal.SIGTERM), process)  # while it is loaded, and while it reads manifests
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(lambda: catches(process.pid, signal.SIGTERM), process)  # while it is loaded, and while it reads manifests
 
-    process.send_signal(how)
+        process.send_signal(how)
 
-    assert process.wait(60) == 130
-    assert b"Traceback" not in process.communicate()[1]
+        assert process.wait(60) == 130
+        assert b"Traceback" not in process.communicate()[1]
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
